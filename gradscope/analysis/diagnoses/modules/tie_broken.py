@@ -8,9 +8,11 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modules.assigned_loads import assigning_load
+from gradscope.analysis.facts.modules.untied_parameters import Untied, untied_parameters
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.worded_lines import numbers
+from gradscope.analysis.wording import listed
 from gradscope.frames.modules.tied_weights import Tie, TieReplaced, replaced, ties
 from gradscope.frames.names.put_on_objects import called_once
 from gradscope.recording import NONE
@@ -23,10 +25,36 @@ PASSES = 2
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each tie that the text has, where both sides are trained as two at the end."""
     at_end: list[dict[str, int]] | None = None
+    told: set[frozenset[int]] = set()
     for number, file in enumerate(sources.index.recording.files):
         for tie in ties(file.text) if file.is_user else ():
             at_end = _named_at_end(sources) if at_end is None else at_end
-            yield from next(filter(None, (list(_of_tie(sources, number, tie, names)) for names in at_end)), [])
+            for found in next(filter(None, (list(_of_tie(sources, number, tie, names)) for names in at_end)), []):
+                told.add(frozenset(one.row for one in found.evidence if one.table == "tensors"))
+                yield found
+    for names in _named_at_end(sources) if at_end is None else at_end:
+        for untied in untied_parameters(sources.index, sources.names_held, names):
+            passes = [set(sources.lives.passes.get(tensor, ())) for tensor in untied.pair]
+            if len(passes[0] & passes[1]) >= PASSES and frozenset(untied.pair) not in told:
+                told.add(frozenset(untied.pair))
+                yield _of_untied(sources, untied, max(passes[0]))
+
+
+def _of_untied(sources: Sources, untied: Untied, op: int) -> Finding:
+    """A call made a parameter for each of the two names, or for one of them."""
+    index, names = sources.index, sources.listed(list(untied.names))
+    calls = listed(list(dict.fromkeys(index.call_name(op) for op in untied.made)))
+    lines = {index.op_line(op) for op in untied.made}
+    what = "load_state_dict(assign=True)" if untied.is_load else calls
+    return sources.finding(
+        f"Line{'s' * (len(lines) > 1)} {numbers(lines)}: {what} put another parameter in place of the one that was "
+        f"both {names}: they are two since then, and are trained as two",
+        op=op,
+        tensors=untied.pair,
+        causes=[cause for made in untied.made for cause in sources.cause("set", made)],
+        evidence=[Evidence("ops", made) for made in untied.made],
+        advice="Tie them again after it, or leave assign out." if untied.is_load else "Tie them again after it.",
+    )
 
 
 def _named_at_end(sources: Sources) -> list[dict[str, int]]:
@@ -109,9 +137,11 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""A statement gave one layer the weight of another, so that the two were one. A later one gave one of
-            them another layer or another parameter: both got gradients of their own from then on.""",
+            them another layer or another parameter, or a call gave each of them one: both got gradients of their own
+            from then on.""",
         reason="""head.weight = embed.weight makes two names for one parameter. An assignment changes what one name
-            stands for; the other keeps the old one.""",
+            stands for; the other keeps the old one. to_empty() of a model that was made on the meta device,
+            load_state_dict(assign=True) and a deep copy of a part make a parameter for each name.""",
         remedy="""Copy the new values into the shared parameter, or tie the two again after the change.""",
     ),
     example=Example(
