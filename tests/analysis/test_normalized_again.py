@@ -111,6 +111,37 @@ def test_windows_apart_are_not(windows: str) -> None:
     assert found(WINDOWS.format(windows=windows)) == []
 
 
+TABLE = """
+import torch
+from torch import nn
+series = torch.arange(100.) + torch.randn(100)
+def standardized(size=20):
+    windows = series.unfold(0, size, {hop}){copied}  # made
+    for window in windows:
+        window -= window.mean()  # written
+        window /= window.std()
+    return windows
+table, net = standardized(), nn.Linear(16, 4)
+optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+for epoch in range(3):
+    for rows in torch.randperm(len(table)).split(4):
+        loss = (net(table[rows][:, :16]) - table[rows][:, 16:]).pow(2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+"""
+
+
+def test_windows_that_are_normalised_once_and_read_as_a_table() -> None:
+    source = TABLE.format(hop=5, copied="")
+    (answer,) = found(source)
+    assert answer.causes[0].line == line_of(source, "# written")
+    assert line_of(source, "# made") in [cause.line for cause in answer.causes]
+    assert "times" not in answer.text
+    assert found(TABLE.format(hop=5, copied=".clone()")) == []
+    assert found(TABLE.format(hop=20, copied="")) == []
+
+
 def test_a_memory_that_is_updated_from_itself_is_not_normalised() -> None:
     """Rows of a recurrent state: what is put there was computed from a part of it."""
     source = """

@@ -17,7 +17,6 @@ from gradscope.analysis.facts.memory_writes.written_items import WrittenItem, wr
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
-from gradscope.recording import NONE
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -65,26 +64,28 @@ def _of_normalized(sources: Sources, found: NormalizedAgain) -> Finding:
     lines = sorted({index.op_line(op) for op in found.writes})
     calls = listed(list(dict.fromkeys(index.call_name(op) for op in found.writes)))
     view, base = found.tensor, sources.sharing.base_of(found.tensor)
+    views = [view]
     while (below := sources.sharing.base_of(base)) >= 0:
+        views.append(base)
         base = below
-    made = index.made_by(view) if base >= 0 else NONE
+    made = [one for one in map(index.made_by, views) if one >= 0] if base >= 0 else []
     names = sources.listed(list(dict.fromkeys(map(sources.names.of, found.statistics))))
     write = "write" if " and " in calls else "writes"
     place, was = ("places", "were") if found.items > 1 else ("place", "was")
     why = f"from the second time on {names}, which other calls use, come from what is normalised already"
     if not found.statistics:
-        why = "they overlap: what one was normalised by counts for a part of the next, too"
+        why = "they overlap, so that what one was normalised by counts for a part of the next, too"
     whose = f"the memory of {sources.names.of(base)}" if base >= 0 else "that memory"
     return sources.finding(
         f"Line{'s' * (len(lines) > 1)} {numbers(lines)}: {calls} {write} what was computed from "
-        f"{sources.names.of(view)} into {whose} itself: {found.items:,} {place} {was} written so, up to "
-        f"{found.times:,} times",
+        f"{sources.names.of(view)} into {whose} itself: {found.items:,} {place} {was} written so"
+        + (f", up to {found.times:,} times" if found.times > 1 else ""),
         why=why,
         op=found.writes[-1],
         tensors=[view, *([base] if base >= 0 else [])],
         causes=[
             *(cause for op in found.writes for cause in sources.cause("write", op)),
-            *(sources.cause("made", made) if made >= 0 else []),
+            *(cause for op in made for cause in sources.cause("made", op)),
         ],
         evidence=[Evidence("ops", op) for op in found.writes],
         advice="Compute a new tensor there (x = (x - mean) / scale), or take a copy first: .clone().",

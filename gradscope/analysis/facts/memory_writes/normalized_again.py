@@ -93,7 +93,9 @@ def _of_function(
     used = _used_elsewhere(index, told, written.union(*(one.calls for one in told)))
     last = {index.op_statement[one.op]: one for one in sorted(told, key=lambda write: write.op)}
     at = max(last.values(), key=lambda write: write.op)
-    is_trained = crossed and meets_trained(index, [at.tensor], at.op + 1)
+    # (windows that a loop gives are views of their own: what is read later is what they are views of)
+    read = {one for place in crossed for one in sharing.tensors_on.get(place.storage, ())}
+    is_trained = crossed and meets_trained(index, [*sorted(read, reverse=True), at.tensor], at.op + 1)
     if not used and not is_trained:
         return
     times = max(_times(index, writes) for writes in again.values())
