@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.mixed_with_themselves import mixed_into_itself
+from gradscope.analysis.facts.modules.frozen_by_copy import frozen_by_copy
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.calls.shared_arguments import built_with, built_with_argument
 from gradscope.recording.flags import GRAD
@@ -58,6 +59,31 @@ def _find(sources: Sources) -> Iterator[Finding]:
             advice="Give one of them a copy (copy.deepcopy), or leave the shared part out when freezing.",
         )
     yield from _find_mixed(sources)
+    yield from _find_copied(sources)
+
+
+def _find_copied(sources: Sources) -> Iterator[Finding]:
+    """What was frozen by the name of a shallow copy, and an optimizer has with what it trains."""
+    index, holding = sources.index, sources.events.in_optimizers
+    last_pass = max((group.last_op for group in sources.gradients.groups), default=-1)
+    for copied in frozen_by_copy(index, sources.events):
+        held = [one for one in copied.tensors if one in holding]
+        beside = {one for tensor in held for event in holding[tensor] for one in event.tensors} - set(copied.tensors)
+        if last_pass < copied.op or not any(index.requires_grad(one, index.op_count) for one in beside):
+            continue
+        line = index.span_line(holding[held[0]][0].span)
+        by = f"the optimizer of line {line}" if line else "an optimizer"
+        yield sources.finding(
+            f"Line {index.op_line(copied.op)} switched requires_grad off by the name {copied.name}, and with that for "
+            f"the {len(held)} parameter{'s' * (len(held) > 1)} of {copied.of}, which {by} holds",
+            why=f"{copied.name} is a shallow copy of {copied.of} (line {index.span_line(copied.span)}), which has the "
+            "same parameters, so that they are not trained",
+            op=copied.op,
+            tensors=held,
+            causes=[*sources.cause_of_span("made", copied.span), *sources.cause("set", copied.op)],
+            evidence=[Evidence("ops", copied.op)],
+            advice="copy.deepcopy gives the copy parameters of its own.",
+        )
 
 
 def _find_mixed(sources: Sources) -> Iterator[Finding]:
@@ -190,9 +216,9 @@ DIAGNOSIS = Diagnosis(
     title="a shared part that was frozen through the other model",
     severity="warning",
     explanation=Explanation(
-        meaning="""Two models were built with one and the same module. Freezing one of them switched requires_grad off
-            for the shared parameters too, which an optimizer holds beside others of the other model, or which the
-            program averages with themselves as if there were two of them.""",
+        meaning="""Two models were built with one and the same module, or one is a shallow copy of the other. Freezing
+            one of them switched requires_grad off for the shared parameters too, which an optimizer holds beside others
+            of the other model, or which the program averages with themselves as if there were two of them.""",
         reason="""A module that is handed to two models is one module: requires_grad belongs to its parameters, by
             whatever name they are reached. An optimizer skips parameters without a gradient, and nothing fails.""",
         remedy="""Give the model that is to be frozen a copy of the shared part, or freeze what is its own alone. Where
