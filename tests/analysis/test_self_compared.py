@@ -107,3 +107,71 @@ def test_where_the_text_does_not_show_it_the_line_that_compares_is_named() -> No
 def test_two_objects_and_comparisons_that_are_of_one_at_times_are_none(tap: str, hint: str) -> None:
     source = PROGRAM.format(tap=tap, hint=hint)
     assert causes(source, "default-argument-written") + causes(source, "one-tensor-two-names") == []
+
+
+HOOKED = """
+import copy
+import torch
+from torch import nn
+torch.manual_seed(0)
+features = {{}}
+def keep(key):
+    def hook(module, args, output):
+        features[key] = output
+    return hook
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = {body}, nn.Linear(4, 2)
+    def forward(self, x):
+        return self.head(self.body(x))
+student = Net()
+{before}
+teacher = copy.deepcopy(student)  # copied
+{after}
+optimizer, x = torch.optim.Adam(student.parameters(), lr=0.01), torch.randn(8, 4)
+for step in range(4):
+    logits = student(x)
+    with torch.no_grad():
+        wanted = teacher.body(x)
+    loss = logits.pow(2).mean() + {term}
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+ON_STUDENT = "student.body.register_forward_hook(keep('student'))  # registered"
+ON_TEACHER = "teacher.body.register_forward_hook(keep('teacher'))"
+LINEAR, SEVERAL = "nn.Linear(4, 4)", "nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))"
+BY_KEYS = "(features['student'] - features['teacher']).pow(2).mean()"
+BY_RESULT = "(features['student'] - wanted).pow(2).mean()"
+
+
+def found(source: str) -> list[list[int]]:
+    answers = build(recorded(source)).answers
+    return [[cause.line for cause in one.causes] for one in answers if one.code == "one-tensor-two-names"]
+
+
+@pytest.mark.parametrize(
+    ("body", "after", "term"),
+    [
+        (SEVERAL, ON_TEACHER, BY_KEYS),
+        (LINEAR, "", BY_RESULT),
+        (SEVERAL, ON_TEACHER, "nn.functional.mse_loss(features['student'], features['teacher'])"),
+    ],
+)
+def test_a_hook_that_a_deep_copy_has_as_well(body: str, after: str, term: str) -> None:
+    source = HOOKED.format(body=body, before=ON_STUDENT, after=after, term=term)
+    (lines,) = found(source)
+    assert lines[:2] == [line_of(source, "# copied"), line_of(source, "# registered")]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "term"),
+    [
+        ("", f"{ON_STUDENT}\n{ON_TEACHER}", BY_KEYS),
+        ("", ON_STUDENT, BY_RESULT),
+        ("", f"{ON_STUDENT}\nsame = x\nother = same", "logits.mean() * (same - other).sum()"),
+    ],
+)
+def test_a_hook_that_came_after_the_copy_is_on_one_only(before: str, after: str, term: str) -> None:
+    assert found(HOOKED.format(body=LINEAR, before=before, after=after, term=term)) == []

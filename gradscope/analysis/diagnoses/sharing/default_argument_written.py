@@ -58,7 +58,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             advice="Let the default be None, and make a module for each in __init__.",
         )
     for compared in self_compared(index, sources.passes):
-        if compared.store is not None and compared.store.default:
+        if compared.has_graph and compared.store is not None and compared.store.default:
             yield _of_one_store(sources, compared, compared.store)
 
 

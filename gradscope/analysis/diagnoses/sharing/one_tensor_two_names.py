@@ -10,6 +10,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.losses.self_compared import SelfCompared, self_compared
 from gradscope.analysis.facts.modules.best_is_trained import BestIsTrained, best_is_trained
 from gradscope.analysis.facts.modules.copied_modules import TreatedAsTwo
+from gradscope.analysis.facts.modules.hooks_in_copies import HookInCopy, hook_in_copy
 from gradscope.analysis.facts.program.two_names import keys_for_one, two_names
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.calls.walked_by_name import walked_by_name
@@ -53,8 +54,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
             yield _best(sources, best)
     for compared in self_compared(index, sources.passes):
         is_told = compared.store.default if compared.store is not None else _is_all_there_is(sources, compared)
-        if not is_told:
-            yield _compared(sources, compared)
+        hooked = hook_in_copy(index, sources.events, compared.tensor)
+        if not is_told and (compared.has_graph or hooked is not None):
+            yield _compared(sources, compared, hooked)
 
 
 def _is_all_there_is(sources: Sources, compared: SelfCompared) -> bool:
@@ -64,7 +66,7 @@ def _is_all_there_is(sources: Sources, compared: SelfCompared) -> bool:
     return index.op_statement[compared.op] in cancelled
 
 
-def _compared(sources: Sources, compared: SelfCompared) -> Finding:
+def _compared(sources: Sources, compared: SelfCompared, hooked: HookInCopy | None) -> Finding:
     """A term of a loss that compares a tensor with itself under another name."""
     index, (one, other), store = sources.index, compared.texts, compared.store
     made = [
@@ -72,6 +74,10 @@ def _compared(sources: Sources, compared: SelfCompared) -> Finding:
         for line, end_line in (store.lines if store is not None else ())
     ]
     by = f"; by line {made[0].line} both are read from one object" if made else ""
+    if hooked is not None:
+        line = index.span_line(hooked.registered.span)
+        by = f"; the hook that line {line} registered is on the copy of line {index.op_line(hooked.op)} as well"
+        made = [*sources.cause("made", hooked.op), *sources.cause_of_event("set", hooked.registered)]
     return sources.finding(
         f"Line {index.op_line(compared.op)}: {index.call_name(compared.op)} compares {one} with {other}, which are one "
         "tensor",
@@ -79,7 +85,9 @@ def _compared(sources: Sources, compared: SelfCompared) -> Finding:
         op=compared.op,
         tensors=[compared.tensor],
         causes=[*made, *sources.cause("used", compared.op)],
-        advice="Keep the two apart: a list or dict of its own for each, or a copy.",
+        advice="Keep the two apart: a list or dict of its own for each, or a copy."
+        if hooked is None
+        else "Make the copy before the hook is registered, or remove the hook from the copy.",
     )
 
 
@@ -132,7 +140,8 @@ DIAGNOSIS = Diagnosis(
             or read both. Or copy.copy() made several copies of a module, for each of which an optimizer was made, or
             one that is called best or target while steps went on, or that a statement mixed with the module itself.
             Or a loop keeps the module that it trains under the name of the best so far. Or a term of a loss compares
-            a tensor with itself, by two expressions and each time that it runs.""",
+            a tensor with itself, by two expressions and each time that it runs; so it does where a deep copy has the hook
+            that stores what the module gave.""",
         reason="""noisy = clean, self.target = self.policy, copy.copy(model) and {"x": t, "y": t} make no copy of any
             tensor. What is written under the one name is read under the other.""",
         remedy="""Take a copy where the second name is given: clean.clone(), copy.deepcopy(policy), or

@@ -15,6 +15,8 @@ from gradscope.recording.flags import EXTERNAL
 _LOSSES = re.compile(r"F\.(mse_loss|l1_loss|smooth_l1_loss|huber_loss)")
 _DIFFERENCES = re.compile(r"(Tensor|torch)\.(sub|rsub|subtract)")
 _CUTS = frozenset(("Tensor.detach", "Tensor.data.__get__"))
+_STEPS = 8
+"""Calls from a difference without a graph to the loss that it is a part of."""
 _RUNS = 2
 """Differences from which on all of one place count: the first one of an iteration may be with what it began with."""
 
@@ -30,6 +32,8 @@ class SelfCompared(NamedTuple):
     file: int
     store: OneStore | None
     """By what both expressions come to the one tensor, where the text shows it."""
+    has_graph: bool
+    """Else it is a part of a loss by what was computed from it: that both are one may be meant then."""
 
 
 def self_compared(index: Index, passes: Passes) -> Iterator[SelfCompared]:
@@ -48,7 +52,8 @@ def self_compared(index: Index, passes: Passes) -> Iterator[SelfCompared]:
         text = recording.files[row.file].text
         store, tensor = one_store(text, row.line, sides), index.uses.of(walked[-1])[0]
         one, other = map(ast.unparse, sides)
-        yield SelfCompared(walked[-1], tensor, (one, other), index.times(those), row.file, store)
+        has_graph = any(_is_in_pass(index, passes, made) for made in index.tensors_made(walked[-1]))
+        yield SelfCompared(walked[-1], tensor, (one, other), index.times(those), row.file, store, has_graph)
 
 
 def _by_span(index: Index) -> dict[int, list[int]]:
@@ -77,5 +82,16 @@ def _uncut(index: Index, tensor: int) -> int:
 
 
 def _is_walked(index: Index, passes: Passes, op: int) -> bool:
-    nodes = [index.recording.tensors.column("node")[made] for made in index.tensors_made(op)]
-    return any(node >= 0 and passes.first_walked_at[node] >= 0 for node in nodes)
+    """Whether a pass went through what a call gave, or through what was computed from that: it has no graph itself."""
+    made, steps = index.tensors_made(op), _STEPS
+    while made and steps:
+        if any(_is_in_pass(index, passes, one) for one in made):
+            return True
+        made = [one for tensor in made for user in index.users.of(tensor) for one in index.tensors_made(user)][:_STEPS]
+        steps -= 1
+    return False
+
+
+def _is_in_pass(index: Index, passes: Passes, tensor: int) -> bool:
+    node = index.recording.tensors.column("node")[tensor]
+    return node >= 0 and passes.first_walked_at[node] >= 0
