@@ -140,8 +140,8 @@ DIAGNOSIS = Diagnosis(
             or read both. Or copy.copy() made several copies of a module, for each of which an optimizer was made, or
             one that is called best or target while steps went on, or that a statement mixed with the module itself.
             Or a loop keeps the module that it trains under the name of the best so far. Or a term of a loss compares
-            a tensor with itself, by two expressions and each time that it runs; so it does where a deep copy has the hook
-            that stores what the module gave.""",
+            a tensor with itself, by two expressions and each time that it runs: where a deep copy has the hook as well
+            that stores what the module gave, too.""",
         reason="""noisy = clean, self.target = self.policy, copy.copy(model) and {"x": t, "y": t} make no copy of any
             tensor. What is written under the one name is read under the other.""",
         remedy="""Take a copy where the second name is given: clean.clone(), copy.deepcopy(policy), or
