@@ -36,7 +36,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         if reason.unused and (line := _ended_for_want_of(sources, op)):
             yield _that_ended(sources, op, tensors, shown, reason, line)
             continue
-        stepped = _stepped_in_vain(sources, tensors) if sources.flow.is_copy(reason.cut_op) else ""
+        stepped = _stepped_in_vain(sources, tensors) if reason.copied else ""
         causes = [
             *sources.causes_at("cut", (at for _, one in found for at in one.changed_at)),
             *sources.cut_causes(one.cut_op for _, one in found if not one.is_kept),

@@ -14,11 +14,13 @@ from gradscope.analysis.facts.reaching.called_cuts import call_of_cut
 from gradscope.analysis.facts.reaching.equal_terms import cut_of_other_term
 from gradscope.analysis.facts.reaching.kept_by_caches import kept_by_cache
 from gradscope.analysis.facts.reaching.left_values import LeftValues
+from gradscope.analysis.facts.reaching.writes_into_leaves import WritesIntoLeaves
 from gradscope.analysis.facts.reaching.writes_past_graph import WritesPastGraph
 from gradscope.analysis.facts.tracking.cuts import Cuts
 from gradscope.analysis.facts.tracking.flow import WALK_LIMIT, Flow, Step
 from gradscope.analysis.facts.tracking.left_in_checkpoints import way_out
 from gradscope.analysis.index import Index
+from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
@@ -58,6 +60,8 @@ class Unreached(NamedTuple):
     """A line keeps what was cut for calls elsewhere: the cut itself is right where it is."""
     taken: bool = False
     """It was seen that one took it."""
+    copied: bool = False
+    """A copy of it was used in its place."""
     asked: bool = False
     """It is that of a pass that code inside this one began, which returns it."""
 
@@ -100,7 +104,7 @@ class Reasons:
 
     @cached_property
     def _past_graph(self) -> WritesPastGraph:
-        return WritesPastGraph(self._index, self._flow, self._events, self._passes)
+        return WritesPastGraph(self._index, self._events, self._passes)
 
     @cached_property
     def _given_none(self) -> GivenNone:
@@ -172,8 +176,10 @@ class Reasons:
         if cut >= 0 and self._flow.is_copy(cut):
             line, uses = self._index.op_line(cut), self._flow.uses_of(tensor, this.op)
             if any(not self._flow.is_copy(op) and not self._is_only_held(op) for op in uses):
-                return self._explain_unused(tensor, this)  # (what it was used for itself led somewhere else)
-            return Unreached(f"only the copy that line {line} made of it was used", cut, unused=True)
+                explained = self._explain_unused(tensor, this)  # (what it was used for itself led somewhere else)
+                why = f"all of it that went into {this.root} was copied at line {line}"
+                return Unreached(why, cut, unused=True, copied=True) if explained.unused else explained
+            return Unreached(f"only the copy that line {line} made of it was used", cut, unused=True, copied=True)
         if cut >= 0 and (asked := self._asked_without(tensor, this)) >= 0:
             roots, others = self._index.roots.get(asked, []), self._named(self._asked_of(asked), asked)
             where = f"line {self._index.op_line(asked)} asks {self._named(roots, asked)}, which leads to it"
@@ -385,14 +391,18 @@ class Reasons:
 
     def _explain_unused(self, tensor: int, this: _Pass) -> Unreached:
         used = [op for op in self._flow.uses_of(tensor, this.op) if not self._is_only_held(op)]
+        since = self._flow.pass_before(this.op)
+        if (copy := self._into_leaves.copied_from(tensor, this.steps, since, this.op)) >= 0:
+            why = f"all of it that went into {this.root} was copied at line {self._index.op_line(copy)}"
+            return Unreached(why, unused=True, copied=True, changed_at=(self._lines_of(copy),))
         if not used:
             held = [op for op in self._index.users.of(tensor) if op < this.op and self._is_only_held(op)]
             but = f", only to hold it (line {self._index.op_line(held[-1])})" if held else ""
             return self._never_used(tensor, this, but)
-        if (written := self._past_graph.into_data(tensor, this.steps, this.op)) >= 0:
-            line = self._index.op_line(written)
-            why = f"line {line} writes what was computed from it into .data, past the graph"
-            return Unreached(why, written)
+        if tensor in self._events.in_optimizers:
+            written = self._into_leaves.computed_from(tensor, this.steps, since, this.op)
+            if written:
+                return self._written_into(written)
         if (loaded := self._past_graph.by_load(tensor, this.steps, this.op)) >= 0:
             line = self._index.op_line(loaded)
             why = f"line {line} (load_state_dict) copies values that were computed from it, without their graph"
@@ -413,6 +423,22 @@ class Reasons:
         cut = next((step.op for step in way if step.loses), export)
         line = self._index.op_line(rebuilt)
         return Unreached(f"cut at {self._cuts.where(cut)}; {this.root} was built from plain values at line {line}", cut)
+
+    def _written_into(self, written: list[tuple[int, int]]) -> Unreached:
+        """That what was computed from a leaf was written into another, where the graph begins anew."""
+        places = tuple(dict.fromkeys(self._lines_of(op) for op, _ in written))
+        op, _ = written[0]
+        name = self._index.func(op)
+        made = self._index.made_by(self._index.uses.of(op)[0])
+        is_data = name == "Tensor.data.__set__" or self._index.call_name(made) == "Tensor.data"
+        where = ".data" if is_data else "a leaf in place"
+        lines = numbers(place.line for place in places)
+        does = f"line {lines} writes" if len(places) == 1 else f"lines {lines} write"
+        return Unreached(f"{does} what was computed from it into {where}, past the graph", changed_at=places)
+
+    @cached_property
+    def _into_leaves(self) -> WritesIntoLeaves:
+        return WritesIntoLeaves(self._index, self._flow)
 
     def _never_used(self, tensor: int, this: _Pass, but: str) -> Unreached:
         others = " in this process, which started others" if self._index.recording.info.children else ""

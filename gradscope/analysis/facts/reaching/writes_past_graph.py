@@ -1,15 +1,13 @@
-"""Values that were written into parameters past the graph that computed them."""
+"""States with a graph that are loaded into parameters, which have none."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container
+from collections.abc import Collection
 from functools import cached_property
 from itertools import islice
 
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.passes.passes import Passes
-from gradscope.analysis.facts.reaching.left_values import FOLLOWED
-from gradscope.analysis.facts.tracking.flow import Flow
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 
@@ -19,46 +17,13 @@ _LOADS_TRIED = 16
 
 
 class WritesPastGraph:
-    """Finds for a leaf what was computed from it and written into what a root was made from."""
+    """Finds for a leaf what was computed from it and loaded into what a root was made from."""
 
-    def __init__(self, index: Index, flow: Flow, events: Events, passes: Passes) -> None:
+    def __init__(self, index: Index, events: Events, passes: Passes) -> None:
         self._index = index
-        self._flow = flow
         self._events = events
         self._passes = passes
         self._leaves_by_node: dict[int, frozenset[int]] = {}
-
-    def into_data(self, tensor: int, steps: Container[int], until: int) -> int:
-        """The call that wrote a tracked result of a leaf into the data of what the root was made from; NONE for none.
-
-        ``p.data = p.data - rate * g``, ``p.data.sub_(rate * g)``. Of leaves that an optimizer was given: a result that
-        is tracked up to there was meant to be trained through.
-        """
-        if tensor not in self._events.in_optimizers:
-            return NONE
-        stack, seen = [tensor], {tensor}
-        while stack and len(seen) < FOLLOWED:
-            one = stack.pop()
-            for op in self._flow.uses_of(one, until):
-                if one != tensor and self._data_written_from(op, one) in steps:
-                    return op
-                new = [made for made in self._index.tensors_made(op) if made not in seen]
-                new = [made for made in new if self._index.requires_grad(made, op + 1)]
-                seen.update(new)
-                stack += new
-        return NONE
-
-    def _data_written_from(self, op: int, value: int) -> int:
-        """The tensor whose data an op writes a value into; NONE for another op."""
-        index = self._index
-        taken, func = index.uses.of(op), index.func(op)
-        if len(taken) < 2 or taken[0] == value:
-            return NONE
-        if func == "Tensor.data.__set__":
-            return taken[0]
-        made_by = index.made_by(taken[0])
-        is_data = 0 <= made_by < index.op_count and index.func(made_by) == "Tensor.data.__get__"
-        return index.uses.of(made_by)[0] if is_data and func.endswith("_") else NONE
 
     def by_load(self, leaf: int, steps: Collection[int], until: int) -> int:
         """The last load of a state that was computed from a leaf of an optimizer into what the root was made from.

@@ -100,7 +100,7 @@ class Flow:
         Returns:
             For each, the step that leads from it towards the root.
         """
-        last_pass = self._pass_before(before_op)
+        last_pass = self.pass_before(before_op)
         steps: dict[int, Step] = {root: Step(-1, root)}
         cost = {root: 0}
         queue = deque([(root, before_op, 0)])
@@ -169,7 +169,7 @@ class Flow:
         function = self._index.recording.text(self._index.statements[self._index.op_statement[op]].function)
         return function.rpartition(".")[2] == "__init__"
 
-    def _pass_before(self, op: int) -> int:
+    def pass_before(self, op: int) -> int:
         """The last pass before one that the same statement began; NONE where that is none, or its first."""
         passes = self._passes_of.get(self._index.op_statement[op], []) if op < self._index.op_count else []
         at = bisect_left(passes, op)
