@@ -14,7 +14,7 @@ from torch import Tensor
 from torch._C import DisableTorchFunction, DisableTorchFunctionSubclass
 
 from gradscope.recorder.state.identity import Identity
-from gradscope.recorder.state.value_ranges import Range, Ranges, is_bad, is_zero
+from gradscope.recorder.state.value_ranges import Range, is_bad, is_zero, remarkable_ranges
 from gradscope.recorder.tape import Tape
 from gradscope.recorder.torch_internals.capabilities import dispatch_modes, is_observed_otherwise
 from gradscope.recording.rows import EventKind
@@ -54,12 +54,12 @@ class ForwardBirths:
         if dispatch_modes() or is_observed_otherwise():
             return
         with torch.no_grad(), DisableTorchFunctionSubclass():
-            found = Ranges(results).read()
+            found = remarkable_ranges(results)
             worst = _worst(found)
             if worst is not None:
                 changed = {id(tensor) for tensor in results}
                 asked = [tensor for tensor in inputs if id(tensor) not in changed]
-                before = _worst(Ranges(asked).read())
+                before = _worst(remarkable_ranges(asked))
                 rows = {self._identity.row_of(tensor) for tensor in inputs if id(tensor) in changed}
                 had_nan = _has_nan(before) or not rows.isdisjoint(self._nan)
                 had_any = before is not None or not rows.isdisjoint(self._bad)
@@ -102,12 +102,11 @@ class BackwardBirths:
     def _hook(self, row: int) -> Callable[[Any, Any], None]:
         def look(given_back: Any, given: Any) -> None:
             with torch.no_grad(), DisableTorchFunction():
-                after = _ranges(given_back)
-                found = after.read() if self._waits or after.is_free else []
+                found = remarkable_ranges(_tensors(given_back), waits=self._waits)
                 if _worst(found) is not None:
-                    if _worst(_ranges(given).read()) is None:
+                    if _worst(remarkable_ranges(_tensors(given))) is None:
                         self.nodes.append(row)
-                elif found and all(map(is_zero, found)) and not all(map(is_zero, _ranges(given).read())):
+                elif found and all(map(is_zero, found)) and not all(map(is_zero, remarkable_ranges(_tensors(given)))):
                     self.zeros.append(row)
 
         return look
@@ -119,8 +118,8 @@ class BackwardBirths:
         self._handles.clear()
 
 
-def _ranges(tensors: Iterable[Any]) -> Ranges:
-    return Ranges(tensor for tensor in tensors if isinstance(tensor, Tensor))
+def _tensors(gradients: Iterable[Any]) -> list[Tensor]:
+    return [one for one in gradients if isinstance(one, Tensor)]
 
 
 def _has_nan(values: Range | None) -> bool:

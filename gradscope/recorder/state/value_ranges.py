@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import compress
 from typing import Any
 
 import torch
@@ -57,6 +58,28 @@ class Ranges:
             for position, place in enumerate(places):
                 found[place] = (numbers[2 * position], numbers[2 * position + 1])
         return found
+
+
+def remarkable_ranges(tensors: Iterable[Any], *, waits: bool = True) -> list[Range | None]:
+    """The range of each tensor that may hold a NaN or an infinity, or zeros alone; None of others.
+
+    The sum of finite numbers tells most of the others, in a quarter of the time. To be called as ranges are made.
+
+    Args:
+        tensors: In order; nothing is known of one without numbers that can be asked for.
+        waits: Whether a device may be waited for; if not, and one has to be, nothing is returned.
+    """
+    several = [numbers_of(tensor) for tensor in tensors]
+    if not waits and any(numbers is not None and numbers.device.type != "cpu" for numbers in several):
+        return []
+    asked = [numbers is not None and not _has_plain_sum(numbers) for numbers in several]
+    found = iter(Ranges(compress(several, asked)).read())
+    return [next(found) if is_asked else None for is_asked in asked]
+
+
+def _has_plain_sum(numbers: Tensor) -> bool:
+    total = numbers.sum().item()
+    return total != 0 and math.isfinite(total)
 
 
 class Norms:
