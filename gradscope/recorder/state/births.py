@@ -101,7 +101,7 @@ class BackwardBirths:
 
     def _hook(self, row: int) -> Callable[[Any, Any], None]:
         def look(given_back: Any, given: Any) -> None:
-            with torch.no_grad(), DisableTorchFunction():
+            with DisableTorchFunction(), torch.no_grad():  # (this order: else the mode is handed what no_grad sets)
                 found = remarkable_ranges(_tensors(given_back), waits=self._waits)
                 if _worst(found) is not None:
                     if _worst(remarkable_ranges(_tensors(given))) is None:

@@ -48,7 +48,7 @@ class Vanished:
         places = [place for place, (behind, _) in enumerate(node.next_functions) if behind is not None]
 
         def look(given_back: Any, given: Any) -> None:
-            with torch.no_grad(), DisableTorchFunction():
+            with DisableTorchFunction(), torch.no_grad():
                 lost = [place for place in places if place >= len(given_back) or self._is_zero(given_back[place])]
                 if lost and not all(self._is_zero(one) for one in given):
                     self.found.append((row, lost))
