@@ -244,6 +244,23 @@ def test_a_container_is_known_by_the_names_that_were_seen_where_the_text_does_no
     assert f"line 12 keeps self.parts {how}" in text
 
 
+LOOP = """        found = []
+        for number, part in enumerate(self.parts):
+            found.append(part(x))
+        return torch.cat(found, -1)"""
+
+
+@pytest.mark.parametrize(
+    ("stored", "is_told"), [("[one for one in parts]", True), ("tuple(parts)", True), ("nn.ModuleList(parts)", False)]
+)
+def test_a_container_is_known_by_the_loop_that_goes_through_it(stored: str, is_told: bool) -> None:
+    source = MERGED.format_map(PLAIN | {"stored": stored, "stepped": "last."})
+    read = "        return torch.cat([part(x) for part in self.parts], -1)"
+    assert read in source
+    (text,) = _never_stepped(source.replace(read, LOOP))
+    assert ("line 12 keeps self.parts in a plain list" in text) == is_told
+
+
 @pytest.mark.parametrize(
     "changed",
     [

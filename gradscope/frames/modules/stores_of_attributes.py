@@ -1,4 +1,4 @@
-"""The one statement by which the classes of a module store an attribute: what the text of a file tells."""
+"""The one statement by which the classes of a module store an attribute, and the loops that go through one."""
 
 from __future__ import annotations
 
@@ -48,6 +48,29 @@ def store_of_attribute(text: str, owner: str, attribute: str) -> StoreOfAttribut
     if not is_module or len(stores) != 1:
         return None
     return StoreOfAttribute(stores[0].lineno, stores[0].end_lineno or stores[0].lineno, _gives(stores[0].value))
+
+
+def attribute_gone_through(text: str, line: int, variable: str) -> str:
+    """The attribute of ``self`` from which the loop around a line takes the items for its variable; empty for none.
+
+    Args:
+        text: Source of the file.
+        line: Where the variable is read.
+        variable: The loop's.
+    """
+    tree = parsed(text)
+    loops = [
+        node
+        for node in (ast.walk(tree) if tree is not None else ())
+        if isinstance(node, ast.For)
+        and node.lineno <= line <= (node.end_lineno or 0)
+        and any(isinstance(one, ast.Name) and one.id == variable for one in ast.walk(node.target))
+    ]
+    if not loops:
+        return ""
+    over = ast.walk(max(loops, key=lambda node: node.lineno).iter)
+    read = {one.attr for one in over if isinstance(one, ast.Attribute) and ast.unparse(one.value) == "self"}
+    return read.pop() if len(read) == 1 else ""
 
 
 def _family(tree: ast.Module, owner: str) -> list[ast.ClassDef]:

@@ -12,7 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from gradscope.analysis.index import Index
-from gradscope.frames.modules.stores_of_attributes import StoreOfAttribute, store_of_attribute
+from gradscope.frames.modules.stores_of_attributes import (
+    StoreOfAttribute,
+    attribute_gone_through,
+    store_of_attribute,
+)
 from gradscope.recording import NONE
 from gradscope.recording.flags import LEAF
 
@@ -46,7 +50,7 @@ class UnregisteredParameters:
 
     def of(self, tensor: int) -> SeenUnregistered | None:
         """How a parameter is kept; None where it may be registered, and where the source does not show one store."""
-        return self._in_container(tensor) or self._as_result(tensor)
+        return self._in_container(tensor) or self._in_loop(tensor) or self._as_result(tensor)
 
     def _in_container(self, tensor: int) -> SeenUnregistered | None:
         names = [(self._index.recording.text(name), span) for name, _, span in self._names_held.get(tensor, ())]
@@ -58,6 +62,21 @@ class UnregisteredParameters:
                 file, store = kept
                 held_as = store.gives or ("dict" if found[2][1] in "'\"" else "container")
                 return SeenUnregistered(file, store, f"self.{found[1]}", held_as)
+        return None
+
+    def _in_loop(self, tensor: int) -> SeenUnregistered | None:
+        """In a list or dict, by the text that stores it, whose items a loop gives the name under which it was seen."""
+        recording = self._index.recording
+        names = [(recording.text(name), span) for name, _, span in self._names_held.get(tensor, ())]
+        for name, span in names:
+            row = recording.spans[span] if span >= 0 else None
+            variable, dot, path = name.partition(".")
+            if row is None or row.file < 0 or any(_is_longer(one, f"{dot}{path}") for one, _ in names):
+                continue
+            attribute = attribute_gone_through(recording.files[row.file].text, row.line, variable)
+            kept = self._stored(span, attribute) if attribute else None
+            if kept is not None and kept[1].gives:
+                return SeenUnregistered(*kept, f"self.{attribute}", kept[1].gives)
         return None
 
     def _as_result(self, tensor: int) -> SeenUnregistered | None:
