@@ -85,6 +85,26 @@ def test_the_line_that_gives_it_over_and_the_one_that_calls_it_are_named(
     assert "dropouts drop values in all 5 answers" in text
 
 
+BOTH = (
+    MADE
+    + """
+class Taught(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.old, self.student = old, student
+    def forward(self, x):
+        with torch.no_grad():
+            goal = self.old(x)  # called
+        return F.kl_div(self.student(x).log_softmax(1), goal.softmax(1))
+both = Taught()"""
+)
+
+
+def test_a_module_that_has_the_loss_too_is_told_of_by_the_line_of_its_own_that_calls_the_other() -> None:
+    ((_, causes),) = found(BOTH, "both(x).backward()")
+    assert causes[0] == line_of(SOURCE.format(BOTH, ""), "# called")
+
+
 FOLLOWS = (
     "\n    with torch.no_grad():\n        [a.lerp_(b, 0.1) for a, b in zip(old.parameters(), student.parameters())]"
 )

@@ -11,6 +11,7 @@ from gradscope.analysis.facts.modes.mode_runs import ModeRun
 from gradscope.analysis.facts.modes.teachers_in_training import TeacherInTraining, TeachersInTraining
 from gradscope.analysis.facts.modes.training_modes import TrainingModes
 from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.frames.names.given_names import function_around
 from gradscope.frames.names.stored_names import assigned_names
 
 
@@ -52,9 +53,11 @@ def _finding(sources: Sources, found: TeacherInTraining) -> Finding:
 def _called_at(sources: Sources, found: TeacherInTraining) -> list[Cause]:
     """The line that called the network: what took something of its results outside of a ``forward``, or stored it."""
     index, begun = sources.index, found.begun[0]
+    caller = index.op_place(found.losses[0]).function
 
     def is_inside(op: int) -> bool:
-        return index.op_place(op).function.rpartition(".")[2] == "forward"
+        function = index.op_place(op).function
+        return function != caller and function.rpartition(".")[2] == "forward"
 
     if not is_inside(begun):
         return sources.cause("used", begun)
@@ -64,7 +67,21 @@ def _called_at(sources: Sources, found: TeacherInTraining) -> list[Cause]:
         if not is_inside(op) and of_it:
             taken, by = of_it[0], op
     inside = [one for one in sources.stored(taken, by) if one.function == index.op_place(by).function]
-    return inside or sources.cause("used", by)
+    return inside or _assigned(sources, taken, by) or sources.cause("used", by)
+
+
+def _assigned(sources: Sources, tensor: int, by: int) -> list[Cause]:
+    """The last statement of its function, before a call, that assigns the name under which the call takes a tensor."""
+    index = sources.index
+    at = index.statements[index.op_statement[by]]
+    names = {index.recording.text(name) for name, op, _ in sources.names_held.get(tensor, ()) if op <= by}
+    if at.file < 0 or not names:
+        return []
+    text = index.recording.files[at.file].text
+    start = function_around(text, at.line)[0]
+    lines = [line for line, name in assigned_names(text) if name in names and start < line < at.line]
+    place = index.op_place(by).function
+    return [sources.cause_of_line("used", at.file, max(lines), max(lines), place)] if lines else []
 
 
 def _begun_at(sources: Sources, name: str, called: list[Cause]) -> list[Cause]:
