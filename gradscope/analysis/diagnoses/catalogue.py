@@ -316,6 +316,7 @@ _ENTRIES = (
     Entry("hooks.hook_not_compiled", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_returns_nothing", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_output_overwritten", _an_event(EventKind.HOOK)),
+    Entry("hooks.hook_keeps_last_call", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_keeps_its_tensor", _an_event(EventKind.HOOK_THERE)),
     Entry("hooks.forward_past_hooks", _an_event(EventKind.DIRECT_FORWARD)),
     Entry("modules.left_frozen", _an_event(EventKind.FROZEN)),
