@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizers.calls_beside_passes import where_asked_for
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.memory_writes.carried_states import CarriedState, carried_states
 from gradscope.analysis.facts.memory_writes.drawn_masks import DrawnMask, drawn_masks
 from gradscope.analysis.facts.memory_writes.overwritten_weights import STEPS, Overwritten, OverwrittenWeights
 from gradscope.analysis.facts.memory_writes.rounded_weights import Rounded, RoundedWeights
@@ -53,6 +54,29 @@ def _find(sources: Sources) -> Iterator[Finding]:
         )
     yield from _rounded(sources)
     yield from _masked(sources)
+    yield from _carried(sources)
+
+
+def _carried(sources: Sources) -> Iterator[Finding]:
+    """One finding for the parameters in whose place one line puts a state that the network computed."""
+    index = sources.index
+    alike: dict[int, list[CarriedState]] = {}
+    for one in carried_states(index, sources.lives):
+        alike.setdefault(index.op_statement[one.writes[-1]], []).append(one)
+    for group in alike.values():
+        last = group[0].writes[-1]
+        names = sources.listed([sources.names.of(one.tensor) for one in group])
+        yield sources.finding(
+            f"Line {index.op_line(last)}: {index.call_name(last)} puts what the network computed in the place of "
+            f"{names}, in each forward pass ({index.times(group[0].writes):,} times)",
+            why=f"line {index.op_line(group[0].read)} used it before, so that the pass and the step are for values "
+            "that are gone by then, and what a step makes of them is dropped in the next forward pass",
+            op=last,
+            tensors=[one.tensor for one in group],
+            causes=sources.cause("write", last),
+            evidence=[Evidence("ops", op) for one in group for op in one.writes[-STEPS:]],
+            advice="Keep the state that is carried in an attribute or a buffer of its own.",
+        )
 
 
 def _rounded(sources: Sources) -> Iterator[Finding]:
@@ -108,7 +132,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""After each step of an optimizer, and before the next pass, the program copied other values into the
             parameters: always the same ones, the running average of the parameters themselves, or their own values,
-            rounded or masked by what was drawn anew.""",
+            rounded or masked by what was drawn anew. Or each forward pass put what the network computed (a hidden
+            state) in the place of a parameter that it had used (a learned first state).""",
         reason="""load_state_dict and copy_ write into the very parameters that the optimizer steps. A checkpoint that
             is loaded inside the loop takes the training back to it each time. An average that is copied into the live
             model lets through only a small part of each step, (1 - decay) of it. Of rounded weights a step that
