@@ -272,6 +272,7 @@ _ENTRIES = (
     Entry("modules.repeated_module", _an_event(EventKind.REPEATED_MODULE, EventKind.OPTIMIZER)),
     Entry("gradients.gradient_of_summed_columns", _gradients_asked_for),
     Entry("gradients.step_from_detached_weights", _gradients_asked_for),
+    Entry("gradients.graph_ends_at_step", _a_step),
     Entry("gradients.derivative_without_graph", _gradients_asked_for),
     Entry("gradients.function_of_other_parameters", _a_gradient_of_a_function),
     Entry("gradients.function_without_node", _a_function_of_the_users),

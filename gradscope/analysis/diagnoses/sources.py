@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from gradscope.analysis.facts.modules.made_each_round import MadeEachRound
     from gradscope.analysis.facts.modules.registered_hooks import RegisteredHooks
     from gradscope.analysis.facts.names.best_names import BestNames
+    from gradscope.analysis.facts.passes.ends_at_steps import EndsAtStep
     from gradscope.analysis.facts.passes.gradient_lives import GradientLives
     from gradscope.analysis.facts.passes.passes import Passes
     from gradscope.analysis.facts.passes.passes_by_step import PassesByStep
@@ -144,6 +145,14 @@ class Sources:
         from gradscope.analysis.facts.modules.copies_of_closures import copied_closures
 
         return tuple(copied_closures(self.index))
+
+    @cached_property
+    def ends_at_steps(self) -> tuple[EndsAtStep, ...]:
+        """Losses to which what an optimizer holds leads only through another optimizer's step."""
+        from gradscope.analysis.facts.optimizers import seen_optimizers
+        from gradscope.analysis.facts.passes.ends_at_steps import ends_at_steps
+
+        return tuple(ends_at_steps(self.index, self.lives, seen_optimizers(self.index, self.events)))
 
     @cached_property
     def self_copies(self) -> tuple[SelfCopy, ...]:

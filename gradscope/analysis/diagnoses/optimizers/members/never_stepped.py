@@ -56,12 +56,14 @@ def _find(sources: Sources) -> Iterator[Finding]:
     asked = {tensor for op in index.of_kind(OpKind.GRAD) for tensor in index.uses.of(op)}
     anew = {leaf for one in sources.made_each_round for leaf in one.leaves}  # (see layer-made-anew)
     by_copies = _used_by_copies(sources, held)
+    no_way = {leaf for one in sources.ends_at_steps for leaf in one.leaves}  # (see graph-ends-at-step)
     missed = {
         tensor: passes
         for tensor, passes in _all_passes(index, held, steps[-1]).items()
         if len(passes) >= STEPS
         and tensor not in anew
         and tensor not in by_copies
+        and tensor not in no_way
         and passes[0] < steps[-STEPS]
         and _last_write(index, written, tensor) < passes[0]
         # (what autograd.grad is asked about, and is no parameter, is where a derivative is taken: points of a grid)
