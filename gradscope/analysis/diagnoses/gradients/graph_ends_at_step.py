@@ -65,8 +65,8 @@ for step in range(4):
     model(held_out).pow(2).mean().backward()
     outer.step()
 """,
-        instead_of="    model(held_out).pow(2).mean().backward()",
-        silent="    (weight * model(held_out).pow(2).mean()).backward()",
+        instead_of="model(held_out).pow(2).mean().backward()",
+        silent="(weight * model(held_out).pow(2).mean()).backward()",
     ),
     find=_find,
 )
