@@ -154,7 +154,6 @@ def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forgetting, "FROM_BYTES", 0)
     monkeypatch.setattr(forgetting, "EVERY", BATCH)
     monkeypatch.setattr(tape, "FLUSH_OPS", BATCH)
-    monkeypatch.setattr(alike_periods, "WORTH", BATCH)
 
 
 def _screen(report: Report) -> str:
@@ -244,11 +243,10 @@ def test_a_look_reads_each_table_once_however_many_stretches_it_compares(monkeyp
         return found
 
     monkeypatch.setattr(alike_periods, "numbers", counted)
-    found = alike_periods.alike_periods(recording, len(recording.ops), 0)
-    assert not found, "no stretch is worth that all rows after it are moved"
-    monkeypatch.setattr(alike_periods, "WORTH", 6)
-    found = alike_periods.alike_periods(recording, len(recording.ops), 1)
-    assert len(found) == 400
+    none = alike_periods.alike_periods(recording, len(recording.ops), 0, 256)
+    assert not none, "no stretch is worth that all rows after it are moved"
+    all_of_them = alike_periods.alike_periods(recording, len(recording.ops), 1, 6)
+    assert len(all_of_them) == 400
     rows = sum(len(table) for table in recording.tables.values())
     assert sum(read) < 30 * rows
 

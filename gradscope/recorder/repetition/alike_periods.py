@@ -57,10 +57,6 @@ compared by itself.)"""
 LEAST = 6
 """Pairs of periods in a row that are alike, of which some can be taken out: one is before the gap, others after it."""
 
-WORTH = 2048
-"""Ops of a stretch that are worth its comparison, and that all rows after it are moved. (A loop that calls one function
-now ten, now thirty times is a thousand stretches.)"""
-
 _DISTANCES = 64
 """Distances that are looked at: a loop in which every tenth iteration does more comes again after ten of them."""
 
@@ -91,18 +87,20 @@ class AlikePeriods(NamedTuple):
     """By table: the first row of the first of these periods, and the rows of one."""
 
 
-def alike_periods(recording: Recording, window: int, hint: int) -> list[AlikePeriods]:
+def alike_periods(recording: Recording, window: int, hint: int, worth: int) -> list[AlikePeriods]:
     """Stretches of periods that are alike, among the last ops; the last stretch first.
 
     Args:
         recording: All that was recorded, nothing pending.
         window: So many ops are looked at.
         hint: The ops of a period that was found before, or 0.
+        worth: Ops of a stretch that are worth its comparison, and that all rows after it are moved. (A loop that calls
+            one function now ten, now thirty times is a thousand stretches.)
     """
     first = max(0, len(recording.ops) - window)
     if COLLECTIVE_OP in recording.ops.column("kind")[first:]:
         return []  # their order is compared with that of other processes, which may have been looked at elsewhere
-    keys, order = _keys(recording, first), _RowOrder(recording, first)
+    keys, order = _keys(recording, first), _RowOrder(recording, first, worth)
     known = {hint}
     if hint and (found := _stretches(order, keys, hint)):
         return _of_longer_periods(order, keys, found)
@@ -151,7 +149,7 @@ def _stretches(order: _RowOrder, keys: Tensor, ops: int) -> list[AlikePeriods]:
     """Those among the periods of so many ops, the last first; what differs once now and then lies between them."""
     return [
         found
-        for begin, periods in _equal_stretches(keys, ops)
+        for begin, periods in _equal_stretches(keys, ops, order.worth)
         for found in _Compared(order, order.first_op + begin, ops, periods).stretches()
     ]
 
@@ -196,7 +194,7 @@ def _is_equal_at_end(keys: Tensor, ops: int) -> bool:
     return len(keys) // ops >= LEAST and bool((keys[-LEAST * ops + ops :] == keys[-LEAST * ops : -ops]).all())
 
 
-def _equal_stretches(keys: Tensor, ops: int) -> list[tuple[int, int]]:
+def _equal_stretches(keys: Tensor, ops: int, worth: int) -> list[tuple[int, int]]:
     """Where each op is like the one a period later: the first op and the number of periods, the last first.
 
     Only where there are enough of them, of enough ops. Where what comes again becomes another for good, the first
@@ -208,7 +206,7 @@ def _equal_stretches(keys: Tensor, ops: int) -> list[tuple[int, int]]:
     begins = torch.cat((torch.zeros(1, dtype=torch.int64, device="cpu"), differ + ops))
     ends = torch.cat((differ + ops, torch.tensor([len(keys)], device="cpu")))
     periods = (ends - begins).div(ops, rounding_mode="floor")
-    is_worth = (periods >= LEAST) & (periods * ops >= WORTH)
+    is_worth = (periods >= LEAST) & (periods * ops >= worth)
     enough = is_worth.nonzero().view(-1).flip(0)
     return list(zip((ends - periods * ops)[enough].tolist(), periods[enough].tolist(), strict=True))
 
@@ -219,11 +217,13 @@ class _RowOrder:
     Args:
         recording: Nothing of it pending.
         first_op: Of no earlier op is asked.
+        worth: Ops of a stretch that is asked for, at least.
     """
 
-    def __init__(self, recording: Recording, first_op: int) -> None:
+    def __init__(self, recording: Recording, first_op: int, worth: int) -> None:
         self.recording = recording
         self.first_op = first_op
+        self.worth = worth
         self._first = {"ops": first_op}
         """By table, the first row that can belong to such an op."""
         self._ids: dict[str, tuple[int, Tensor, Tensor]] = {}

@@ -27,6 +27,9 @@ WINDOW = 1 << 18
 EVERY = 1 << 14
 """Ops between two looks, at least; where little is found ever more, up to a quarter of the window."""
 
+_SHARES = 8
+"""So many stretches of what comes between two looks are compared, and taken out each by itself, at most."""
+
 _NEVER = 1 << 62
 
 
@@ -72,7 +75,7 @@ class Forgetting:
     def _look(self) -> None:
         tape = self._tape
         window = tape.op_count - self._looked_at + 8 * self._period if self._period else WINDOW
-        found = alike_periods(tape.recording, min(window, WINDOW), self._period)
+        found = alike_periods(tape.recording, min(window, WINDOW), self._period, EVERY // _SHARES)
         gone = sum(one.periods * one.ops for one in found)
         self._period = found[0].ops if gone >= self._every // 4 else 0
         self._between = regular_distance(found)
