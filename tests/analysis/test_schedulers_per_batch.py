@@ -143,6 +143,7 @@ def test_a_number_made_of_that_of_the_rounds_around_is_told_of_whatever_the_rate
         "a number",
         "of others",
         "one batch",
+        "one batch, twice",
         "under a condition",
         "loop of schedulers",
     ],

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.losses.teachers_in_training import TeacherInTraining, TeachersInTraining
 from gradscope.analysis.facts.losses.trained_teachers import TrainedTeachers
 from gradscope.analysis.facts.modes.mode_runs import ModeRun
-from gradscope.analysis.facts.modes.teachers_in_training import TeacherInTraining, TeachersInTraining
 from gradscope.analysis.facts.modes.training_modes import TrainingModes
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.frames.names.given_names import function_around

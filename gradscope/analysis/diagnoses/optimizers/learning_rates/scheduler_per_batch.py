@@ -13,9 +13,9 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.events import Happened
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers, steps_of, steps_until_made_anew
 from gradscope.analysis.report_model import Evidence
-from gradscope.frames.blocks.counts_around import CountAround, count_around
 from gradscope.frames.blocks.loops_around import loops_around
 from gradscope.frames.calls.calls_of_functions import calls_of
+from gradscope.frames.calls.counts_around import CountAround, count_around
 from gradscope.recording.rows import EventKind
 
 _SMALL = 0.01
