@@ -240,6 +240,7 @@ _ENTRIES = (
     Entry("gradients.overflow_in_half", _an_event(EventKind.VALUES)),
     Entry("gradients.underflow_in_half", _several_looks_at_gradients),
     Entry("gradients.gradient_always_zero", _an_event(EventKind.GRADIENTS)),
+    Entry("gradients.mask_reversed", _a_pass_and_a_call("attention", "masked_fill")),
     Entry("gradients.gradient_vanishes", _several_looks_at_gradients),
     Entry("optimizers.weights.layer_died", _several_looks_at_gradients),
     Entry("gradients.grad_none", _anything),
