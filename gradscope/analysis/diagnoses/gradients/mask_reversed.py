@@ -40,7 +40,7 @@ DIAGNOSIS = Diagnosis(
             masked_fill(mask, -inf).""",
         reason="""The two take masks the other way round: scaled_dot_product_attention attends where it is True,
             MultiheadAttention ignores that. Nothing raises; a row without padding gives NaN, or the mean of all.""",
-        remedy="""~mask, or the other comparison.""",
+        remedy="""Turn the mask round where it is handed over, ~mask, or make the other comparison.""",
     ),
     example=Example(
         shows="""\
