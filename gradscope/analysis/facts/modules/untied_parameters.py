@@ -56,7 +56,9 @@ def untied_parameters(
     if not (loads or index.calls_of(_MAKES.fullmatch) or index.calls_of(_COPIES.__eq__)):
         return
     told: set[tuple[int, int]] = set()
-    for moment in _moments(index, held):
+    # (names are matched again and again: a moment counts once, but for those of loads)
+    known = {(one.tensor, one.ends, one.op if one.op in loads else NONE): one for one in _moments(index, held)}
+    for moment in known.values():
         for pair, names in _then(at_end, moment):
             made = tuple(dict.fromkeys(_maker(index, moment.tensor, one) for one in pair if one != moment.tensor))
             is_load = NONE in made and moment.op in loads
