@@ -135,6 +135,21 @@ def test_a_step_tells_the_parameters_that_it_changed_from_the_state_that_it_made
     assert step.notes == ("wrote 2 parameters in place, made 6 tensors of its own",)
 
 
+def test_what_the_last_step_wrote_is_not_said_of_steps_that_wrote_more() -> None:
+    source = """
+    import torch
+    a, b = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD([*a.parameters(), *b.parameters()], 0.1)
+    for step in range(3):
+        out = a(torch.ones(1, 2)) + (b(torch.ones(1, 2)) if step < 2 else 0)
+        optimizer.zero_grad()
+        out.sum().backward()
+        optimizer.step()
+    """
+    (step,) = [found for found in build(recorded(source)).lines if found.kind == "step"]
+    assert step.notes == ("wrote 2 parameters in place in the last run",)
+
+
 def test_many_tensors_of_one_statement_are_one_row() -> None:
     names = ", ".join(f"t{number}" for number in range(40))
     report = build(recorded(f"import torch\n{names} = torch.ones(40, 2).unbind()\n"))

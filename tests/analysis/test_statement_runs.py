@@ -36,6 +36,12 @@ PROGRAMS = {
     "a comprehension in a loop": ("for _ in range(2):\n    a = w * 2\n    b = [a + n for n in range(3)]  # here", 2),
     "a sum of items": ("for _ in range(2):\n    total = sum(w * n for n in range(4)).exp()  # here", 2),
     "only a sum": ("for _ in range(2):\n    a = w + 1\n    total = sum([a, a, a])  # here", 2),
+    "a reentrant checkpoint that is evaluated as well": (
+        "from torch.utils.checkpoint import checkpoint\ndef call(x):\n    x = net[0](x)\n"
+        "    return checkpoint(net, x, use_reentrant=True)  # here\nfor _ in range(2):\n    call(w).sum().backward()\n"
+        "with torch.no_grad():\n    call(w)",
+        3,
+    ),
     "a layer that raises in some runs": (
         "def call(x):\n    return net[0](x)  # here\nfor n in (2, 3, 2, 3, 2):\n"
         "    try:\n        call(torch.ones(4, n)).sum()\n    except RuntimeError:\n        pass",

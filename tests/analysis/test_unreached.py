@@ -612,3 +612,24 @@ for _ in range(2):
 def test_a_leaf_whose_gradient_the_program_sets_itself_wants_none_of_a_pass(asked: str, found: int) -> None:
     answers = build(recorded(HYPERGRADIENT.replace("rate.grad =", asked))).answers
     assert len([one for one in answers if one.code == "leaf-unreached"]) == found
+
+
+ATTACK = """
+    import torch
+    net = torch.nn.Linear(4, 3)
+    opt = torch.optim.SGD(net.parameters(), 0.1)
+    for it in range(3):
+        x, y = torch.rand(8, 4), torch.randint(0, 3, (8,))
+        delta = torch.zeros_like(x).requires_grad_()
+        grad = torch.autograd.grad(torch.nn.functional.cross_entropy(net(x + delta), y), delta)[0]
+        loss = torch.nn.functional.cross_entropy(net((x + delta.detach() + 0.1 * grad.sign()).clamp(0, 1)), y)
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+"""
+
+
+def test_a_leaf_whose_gradient_was_asked_for_wants_none_of_the_pass_of_a_loss() -> None:
+    assert not build(recorded(ATTACK)).answers
+    held = ATTACK.replace("opt.step()", "torch.optim.SGD([delta], 0.1).step()\n        opt.step()")
+    assert "leaf-unreached" in {answer.code for answer in build(recorded(held)).answers}

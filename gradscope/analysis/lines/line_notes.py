@@ -134,7 +134,18 @@ class LineNotes:
         state = f", made {_counted(made)} of its own" if made else ""
         if possible and not changed:
             return f"wrote {_counted(possible, 'parameter')} in place unless GradScaler skipped it{state}"
-        return f"wrote {_counted(changed, 'parameter')} in place{state}"
+        which = " in the last run" if self._index.op_statement[op] in self._of_several_sizes else ""
+        return f"wrote {_counted(changed, 'parameter')} in place{which}{state}"
+
+    @cached_property
+    def _of_several_sizes(self) -> set[int]:
+        """The statements of which one step wrote more than another."""
+        places, written = self._recording.ops.column("span"), self._recording.ops.column("calls")
+        known, found = dict[int, int](), set[int]()
+        for op in self._index.of_kind(OpKind.STEP):
+            if known.setdefault(places[op], written[op]) != written[op]:
+                found.add(self._index.op_statement[op])
+        return found
 
     def _error_of(self, op: int) -> str:
         for row in self._recording.errors:

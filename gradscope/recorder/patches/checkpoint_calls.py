@@ -65,9 +65,12 @@ def reentrant_reported(apply: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(apply)
     def applies(*args: Any, **kwargs: Any) -> Any:
-        if is_dynamo_compiling() or not torch.is_grad_enabled():
+        if is_dynamo_compiling():
             return apply(*args, **kwargs)
         subject, frame = next(_next), sys._getframe(1)
+        if not torch.is_grad_enabled():  # nothing will run again: that it was called is all there is to it
+            _report(_REENTRANT, frame, subject, {"begins": True, "tracks": False})
+            return apply(*args, **kwargs)
         tracked = any(isinstance(one, Tensor) and one.requires_grad for one in args)
         _report(_REENTRANT, frame, subject, {"begins": True, "requires_grad": tracked})
         watches = _watches(frame, args[0] if args else None, args[1:])

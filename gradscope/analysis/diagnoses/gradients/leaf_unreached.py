@@ -137,7 +137,7 @@ def _alike(sources: Sources) -> dict[tuple[int, str, bool, str], list[tuple[int,
         if entry.received or entry.outcome != GradOutcome.MISSING
     }
     names_received = set(map(sources.names.of, received))
-    received |= _stepped(sources)
+    received |= _stepped(sources) | _asked_for(sources)
     reported = set(sources.none_reads.last_of) | _meant_by_failed_passes(sources)
     alike: dict[tuple[int, str, bool, str], list[tuple[int, Unreached]]] = {}
     named = _cuts_named(sources)
@@ -188,6 +188,13 @@ def _stepped(sources: Sources) -> set[int]:
     """Leaves that a step found a gradient of: where no pass gave it, the program did (``leaf.grad = ...``)."""
     index = sources.index
     return {tensor for op in index.of_kind(OpKind.STEP) for tensor in index.uses.of(op)}
+
+
+def _asked_for(sources: Sources) -> set[int]:
+    """Leaves that no optimizer holds and whose gradient ``autograd.grad`` was asked for: that is what they are for."""
+    index, held = sources.index, sources.events.in_optimizers
+    asked = (set(index.uses.of(op)).difference(index.roots.get(op, ())) for op in index.of_kind(OpKind.GRAD))
+    return {tensor for tensors in asked for tensor in tensors if tensor not in held}
 
 
 class _MeantPasses:

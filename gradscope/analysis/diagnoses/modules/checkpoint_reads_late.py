@@ -20,7 +20,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each call of checkpoint that ran several times for one backward pass."""
     runs: dict[tuple[int, LateVariable], list[Happened]] = {}
     for event in (one for kind in _KINDS for one in sources.events.of(kind)):
-        late = _late(sources, event) if event.detail.get("begins") and event.span >= 0 else None
+        is_first = event.detail.get("begins") and event.detail.get("tracks", True)
+        late = _late(sources, event) if is_first and event.span >= 0 else None
         if late is not None:
             runs.setdefault((event.span, late), []).append(event)
     passes = sorted(sources.gradients.roots)
