@@ -421,6 +421,7 @@ _ENTRIES = (
     Entry("sharing.sum_left_in_weights", _a_write),
     Entry("modules.skip_path_overwritten", _a_write),
     Entry("sharing.write_into_expanded", _a_write),
+    Entry("sharing.reads_what_it_writes", _a_write),
     Entry("sharing.repeated_index_write", _a_call("Tensor.__setitem__", "scatter", "index_copy")),
     Entry("sharing.data_written_again", _a_write),
     Entry("sharing.argument_written", _a_write),
