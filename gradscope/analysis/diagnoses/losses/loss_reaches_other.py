@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.left_in_judge import LeftInJudge, LeftInJudges
+from gradscope.analysis.facts.leaf_gradients.raised_estimates import RaisedEstimate, RaisedEstimates
 from gradscope.analysis.facts.leaf_gradients.reached_before_step import ReachedBeforeStep, ReachedBeforeSteps
 from gradscope.analysis.facts.losses.factors import tracked_uses
 from gradscope.analysis.report_model import Cause, Evidence
@@ -18,11 +19,17 @@ _CALLS = 6
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    found = ReachedBeforeSteps(sources.index, sources.passes, sources.lives, sources.passes_by_step)
-    for one in found.found():
+    recorded = sources.index, sources.passes, sources.lives, sources.passes_by_step
+    told = set[int]()
+    for one in ReachedBeforeSteps(*recorded).found():
+        told.add(one.step)
         yield _finding(sources, one)
-    for left in LeftInJudges(sources.index, sources.passes, sources.lives, sources.passes_by_step).found():
+    for left in LeftInJudges(*recorded).found():
+        told.add(left.step)
         yield _of_judge(sources, left)
+    for raised in RaisedEstimates(*recorded).found():
+        if raised.step not in told:
+            yield _of_estimate(sources, raised)
 
 
 def _finding(sources: Sources, found: ReachedBeforeStep) -> Finding:
@@ -89,6 +96,38 @@ def _of_judge(sources: Sources, found: LeftInJudge) -> Finding:
     )
 
 
+def _of_estimate(sources: Sources, found: RaisedEstimate) -> Finding:
+    """Of a loss that raises what a network says, and of that network's own, which compares what it says."""
+    index, names = sources.index, sources.names
+    own, other = index.op_line(found.own), index.op_line(found.other)
+    second = max(found.own, found.other)
+    critics = sources.listed([names.at(tensor, second) for tensor in found.tensors])
+    makers = sources.listed([names.at(tensor, second) for tensor in found.makers])
+    root = next(iter(index.roots[found.other]), NONE)
+    loss = names.at(root, found.other) if root >= 0 else "this loss"
+    sum_of_both = f"and line {index.op_line(found.step)} (step) applies the sum ({found.times:,} times)"
+    if found.own < found.other:
+        symptom = f"Line {other}: the gradient of {loss}, which trains {makers}, goes to {critics} as well"
+        why = f"it takes what these give as it is; backward adds it to the gradient of their own loss (line {own}), "
+        why += f"which compares what they give, {sum_of_both}"
+        advice = "Make that network's step before this backward, or give it the parameters that it is for (inputs=)."
+    else:
+        symptom = (
+            f"Line {own}: backward adds to the gradients of {critics} that the pass of line {other} has left there"
+        )
+        why = f"{loss} trains {makers} and takes what these give as it is, their own loss compares it, {sum_of_both}"
+        advice = "Clear them right before this backward (zero_grad of the optimizer that makes their step)."
+    return sources.finding(
+        symptom,
+        why=why,
+        op=second,
+        tensors=found.tensors,
+        causes=[*sources.cause("backward", second), *sources.cause("step", found.step)],
+        evidence=[Evidence("ops", op) for op in (found.own, found.other, found.step)],
+        advice=advice,
+    )
+
+
 def _line_of_term(sources: Sources, term: int, walk: int) -> list[Cause]:
     """Where the other network's loss takes what this one made: the line that stored the judgment, if it is its own."""
     if term < 0:
@@ -116,8 +155,9 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""Two networks have a loss and an optimizer each, and one judges what the other made. Both losses were
             walked before the two steps, and a network had the gradients of both when its step came. That each is to
-            have its own shows in what was cleared between the two, or in that the losses want opposite things of the
-            same judgment.""",
+            have its own shows in what was cleared between the two, in that the losses want opposite things of the
+            same judgment, or in that one loss compares what a network says with a target while the other only makes
+            it larger (or smaller), without an end.""",
         reason="""In a GAN the two losses are against each other: what the discriminator's loss adds to the generator
             pulls it back. backward(retain_graph=True) silences the error that would have said that the same graph is
             walked a second time.""",

@@ -36,13 +36,13 @@ class PassOrder:
     def came_through(self, parameters: Collection[int], *, to: Collection[int]) -> bool:
         """Whether an operation on one of some parameters handed the gradient on towards one of others."""
         goals = set(self._ends(to))
-        return any(not goals.isdisjoint(self._passes.behind(node)) for node in self._users(parameters))
+        return any(not goals.isdisjoint(self._passes.behind(node)) for node in self.users(parameters))
 
     def _ends(self, parameters: Collection[int]) -> list[int]:
         variable = self._index.recording.nodes.column("variable")
         return [node for node in self._graph if variable[node] in parameters]
 
-    def _users(self, parameters: Collection[int]) -> set[int]:
+    def users(self, parameters: Collection[int]) -> set[int]:
         """The nodes of operations on parameters: what only hands on one tensor (a transposition) is passed over."""
         found: set[int] = set()
         stack = self._ends(parameters)
