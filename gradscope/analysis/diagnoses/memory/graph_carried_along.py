@@ -9,6 +9,7 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.handed_values import handed_by
+from gradscope.analysis.diagnoses.memory.states_in_lists import StatesInList, states_in_list
 from gradscope.analysis.diagnoses.passed_uncut import ADVICE, passed_uncut
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.graphs.fed_back_gradients import fed_back
@@ -162,6 +163,13 @@ def _over_passes(sources: Sources) -> Iterator[tuple[Finding, int]]:
     """With the statement of each."""
     index = sources.index
     for tensor, op, nodes, crossed, others in graphs_carried(sources):
+        in_list = states_in_list(sources, index.op_statement[op])
+        if in_list is not None and in_list.is_begun_anew:
+            yield (
+                _kept_in_list(sources, CarriedGraph(tensor, op, nodes, crossed, others), in_list),
+                index.op_statement[op],
+            )
+            continue
         name, each = sources.names.of(tensor), ""
         let_go = f"{name}.detach()"
         if others:
@@ -176,11 +184,32 @@ def _over_passes(sources: Sources) -> Iterator[tuple[Finding, int]]:
             why=no_cut if uncut else by,
             op=op,
             tensors=[tensor, *others],
-            causes=uncut or [*handed, *sources.cause("made", op)],
+            causes=uncut or [*handed, *sources.cause("made", op), *(in_list.causes if in_list is not None else ())],
             evidence=[Evidence("nodes", nodes[0]), Evidence("nodes", nodes[-1])],
             advice=ADVICE if uncut else _letting_go(sources, op, tensor, let_go, bool(handed)),
         )
         yield finding, index.op_statement[op]
+
+
+def _kept_in_list(sources: Sources, carried: CarriedGraph, kept: StatesInList) -> Finding:
+    """Of a recursion that begins anew, which ends its graph by itself where nothing else keeps what it made."""
+    index, put = sources.index, kept.kept_by.put
+    line = index.line(kept.kept_by.file, put.line)
+    return sources.finding(
+        f"Line {line}: {put.holder} keeps {kept.results:,} results of line {index.op_line(carried.op)} with their "
+        f"graphs, which lead on to earlier ones ({len(carried.nodes):,} nodes behind the last, over "
+        f"{carried.crossed:,} passes)",
+        why="no backward pass has walked them",
+        op=carried.op,
+        tensors=[carried.tensor, *carried.others],
+        causes=[
+            *kept.causes,
+            *carried_on(sources, carried.tensor),
+            *sources.cause("made", carried.op),
+        ],
+        evidence=[Evidence("nodes", carried.nodes[0]), Evidence("nodes", carried.nodes[-1])],
+        advice="Put their detach() there.",
+    )
 
 
 def _taken_in(index: Index, statement: int) -> list[int]:
@@ -337,7 +366,8 @@ DIAGNOSIS = Diagnosis(
             graph behind the name reaches back over many backward passes and grows with each. Or the state of a
             stream does, that no pass ever walks, while numbers are read out of its graph value by value. Or a
             recursion (a Neumann series, a power iteration) is fed with the gradient that autograd.grad gave with
-            create_graph=True.""",
+            create_graph=True. Or a list keeps the states of a recursion (a replay buffer): where that begins anew now
+            and then, the list alone holds the graphs.""",
         reason="""A result that requires grad keeps its grad_fn, and that keeps the whole graph behind it. total
             += loss or a hidden state that is handed on make each iteration's graph part of the next.""",
         remedy="""Keep the number only (total += loss.item(), or loss.detach() on a GPU, which does not wait), and
