@@ -104,7 +104,8 @@ class EventKind(IntEnum):
     that the node keeps where it is not finite, or None), and of the tensors, as ``ranges``. Of nodes that give zeros
     for an argument that they were called with (``by_argument``): the places of the inputs (none: all). Of nodes that
     were given what is not zero and gave zeros alone to a node behind them, the places of these nodes (``vanished``;
-    None where that was not asked). Of look-ups in embeddings with a padding index that occurred (``padding``) the node,
+    None where that was not asked), and of those that made a gradient zero by giving it in float16 how large it was, the
+    sign aside (``underflown``). Of look-ups in embeddings with a padding index that occurred (``padding``) the node,
     how often it did, of how many indices, how many of these differ, and how often it stood between others. With
     ``--nan`` also the ``nodes`` that were given what is finite and gave what is not; and of an op (the subject) that a
     NaN or an infinity was ``born`` in it: the smallest and the largest value of its result."""

@@ -105,3 +105,61 @@ def test_what_is_too_small_for_float16_is_put_down_to_the_pass(source: str, name
 )
 def test_gradients_that_are_large_enough_or_zero_for_another_reason_are_none(source: str) -> None:
     assert said(source) == []
+
+
+HEADS = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+body, near, far = nn.Linear(8, 16), nn.Linear(16, 4), nn.Sequential(nn.Linear(16, 16), nn.GELU(), nn.Linear(16, 4))
+optimizer = torch.optim.Adam([*body.parameters(), *near.parameters(), *far.parameters()], lr=1e-3)
+scaler = torch.amp.GradScaler("cpu")
+for step in range(8):
+    x = torch.randn(64, 8)
+    optimizer.zero_grad()
+    with torch.autocast("cpu", dtype=torch.float16):
+        h = torch.tanh(body(x))
+        one, two = near(h), far(h)
+    loss = (one.float() - x[:, :4]).square().mean() + 1e-6 * (two.float() - x[:, 4:]).square().mean()
+    loss.backward()  # here
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("1e-6", "1e-6"),
+        ("two.float() - x[:, 4:]", "two.to(torch.float32) - x[:, 4:]"),
+        ("1e-6 * (two.float() - x[:, 4:]).square().mean()", "1e-6 * nn.functional.l1_loss(two.float(), x[:, 4:])"),
+        ("two.float() - x[:, 4:]", "two - x[:, 4:]"),  # (converted where it meets what is in float32)
+    ],
+)
+def test_a_head_whose_gradient_is_zero_once_it_is_in_float16_while_others_get_theirs(before: str, after: str) -> None:
+    source = HEADS.replace(before, after)
+    [(text, lines)] = said(source)
+    assert "far.* (4) zeros" in text
+    assert "before it was put in float16" in text
+    assert lines == [line_of(source, "# here")]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("dtype=torch.float16", "dtype=torch.bfloat16"),
+        ("loss.backward()", "scaler.scale(loss).backward(); scaler.unscale_(optimizer)"),
+        ("1e-6 *", "1e-3 *"),
+        ("1e-6 *", "1e-16 *"),  # (a scale would not help)
+        ("1e-6 *", "0 *"),
+        ("1e-6 * (two.float()", "1e-6 * (0 * two.float()"),
+        ("far(h)\n", "far(h) * 0\n"),
+        ("far(h)\n", "torch.relu(far(h) - 50)\n"),
+        ("+ 1e-6", "+ one.float().mean() * 0 + two.float().mean() + 1e-6"),  # (another way leads to them)
+        ("two.float()", "two.softmax(-1, dtype=torch.float32)[:, :0].sum() + x[:, 4:]"),
+        ("range(8)", "range(3)"),
+    ],
+)
+def test_a_head_that_gets_gradients_or_zeros_for_another_reason_is_none(before: str, after: str) -> None:
+    source = HEADS.replace(before, after)
+    assert source != HEADS
+    assert said(source) == []

@@ -44,6 +44,26 @@ def test_the_node_that_gave_zeros_is_found_with_what_got_them() -> None:
     assert names(recording, first) == names(recording, second) == [("StackBackward0", [0])]
 
 
+@pytest.mark.parametrize(("weight", "size"), [(1e-9, 2e-9), (1, None), (0, None)])
+def test_how_large_a_gradient_was_that_float16_made_zero_is_noted(weight: float, size: float | None) -> None:
+    source = f"""
+    import torch
+    w = torch.nn.Parameter(torch.ones(3))
+    for step in range(3):
+        w.grad = None
+        (w.half().float() * 2 * {weight}).sum().backward()
+    """
+    recording = recorded(source)
+    events = [one for one in recording.events if one.kind == EventKind.VALUES]
+    found = [json.loads(recording.text(one.detail)).get("underflown") for one in events]
+    if size is None:
+        assert not any(found)
+    else:
+        [(node, noted)] = found[-1]
+        assert recording.text(recording.nodes[node].name) == "ToCopyBackward0"
+        assert noted == pytest.approx(size)
+
+
 def test_without_zeros_no_node_is_asked() -> None:
     assert asked(recorded(PROGRAM.format(steps=3, taken=":"))) == []
 

@@ -66,6 +66,8 @@ class PassLook:
     vanished: dict[int, frozenset[int]] | None = None
     """Nodes that were given what is not zero and gave zeros alone to nodes behind them: the places of these. None: not
     asked."""
+    underflown: dict[int, float] = field(default_factory=dict)
+    """Of these, the nodes that made a gradient zero by giving it in float16: how large it was, without its sign."""
     padding: list[PaddingLook] = field(default_factory=list)
     tensors: dict[int, Range] = field(default_factory=dict)
     """Tensors that lived before the pass; looked at only where the loss was not finite."""
@@ -128,6 +130,7 @@ def looks_at_passes(events: Events) -> list[PassLook]:
             look.padding += [PaddingLook(*one) for one in _list(event.detail, "padding")]
             if isinstance(event.detail.get("vanished"), list):
                 look.vanished = {node: frozenset(places) for node, places in event.detail["vanished"]}
+                look.underflown = {node: float(size) for node, size in _list(event.detail, "underflown")}
             look.tensors.update(_by_tensor(event.tensors, event.detail))
     return [found[op] for op in sorted(found)]
 

@@ -268,6 +268,7 @@ class GradientLooks:
             found_there = {
                 "padding": look.graph.padding_rows,
                 "vanished": vanished,
+                "underflown": look.vanished.underflown if look.vanished is not None and vanished is not None else [],
                 "by_argument": look.graph.by_argument,
                 "nodes": born,
                 "keep": kept,

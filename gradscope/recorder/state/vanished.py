@@ -22,6 +22,13 @@ PASSES = 8
 """Passes that are asked."""
 
 
+_WITH_SMALLER = (torch.float32, torch.float64, torch.bfloat16)
+"""Types with numbers that are too small for float16."""
+
+_HAND_ON = frozenset(("ToCopyBackward0", "AddBackward0", "SubBackward0", "SumBackward0", "SumBackward1"))
+"""Nodes that give what they are given, in the type of what they gave it to: zeros are then no product of theirs."""
+
+
 class Vanished:
     """Looks at what the nodes behind some roots are given and give.
 
@@ -33,6 +40,8 @@ class Vanished:
     def __init__(self, roots: list[Any], row_of: Callable[[Any], int]) -> None:
         self.found: list[tuple[int, list[int]]] = []
         """Nodes, with the places of the nodes behind them that got zeros alone."""
+        self.underflown: list[tuple[int, float]] = []
+        """Of these, the nodes that made a gradient zero by giving it in float16: how large it was, without its sign."""
         self._is_unknown = False
         nodes = list(nodes_behind(roots))
         self._is_asked = len(nodes) <= NODES
@@ -45,6 +54,7 @@ class Vanished:
         return self._is_asked and not self._is_unknown
 
     def _hook(self, node: Any, row: int) -> Callable[[Any, Any], None]:
+        hands_on = node.name() in _HAND_ON
         places = [place for place, (behind, _) in enumerate(node.next_functions) if behind is not None]
 
         def look(given_back: Any, given: Any) -> None:
@@ -52,6 +62,8 @@ class Vanished:
                 lost = [place for place in places if place >= len(given_back) or self._is_zero(given_back[place])]
                 if lost and not all(self._is_zero(one) for one in given):
                     self.found.append((row, lost))
+                    if hands_on and _are_made_half([given_back[place : place + 1] for place in lost], given):
+                        self.underflown.append((row, float(given[0].abs().max())))
 
         return look
 
@@ -72,3 +84,10 @@ class Vanished:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+
+
+def _are_made_half(lost: list[Any], given: Any) -> bool:
+    """Whether a node gave in float16 what it was given in a type with smaller numbers."""
+    if len(given) != 1 or given[0] is None or given[0].dtype not in _WITH_SMALLER:
+        return False
+    return all(len(one) == 1 and one[0] is not None and one[0].dtype == torch.float16 for one in lost)

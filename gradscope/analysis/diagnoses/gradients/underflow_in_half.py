@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.factors_of_zero import zero_factors
 from gradscope.analysis.facts.leaf_gradients.overflown_halves import overflown_halves
+from gradscope.analysis.facts.leaf_gradients.underflown_casts import UnderflownCast, underflown_casts
 from gradscope.analysis.facts.leaf_gradients.underflown_halves import Underflown, underflown_halves
 from gradscope.analysis.facts.leaf_gradients.vanished_eps import dtype_of
 from gradscope.analysis.report_model import Evidence
@@ -24,22 +25,31 @@ def _find(sources: Sources) -> Iterator[Finding]:
     told = {leaf for blocked in sources.zero_gradients for leaf in blocked.leaves}
     told |= {leaf for one in overflown_halves(index, sources.passes, looks) for leaf in one.leaves}
     factors = zero_factors(index, looks)
-    for found in underflown_halves(
-        index, sources.passes, looks, frozenset(told.union(factors.leaves if factors else ()))
-    ):
+    told.update(factors.leaves if factors else ())
+    for cast in underflown_casts(index, sources.passes, looks, frozenset(told)):
+        told.update(cast.leaves)
+        yield _finding(sources, cast)
+    for found in underflown_halves(index, sources.passes, looks, frozenset(told)):
         yield _finding(sources, found)
 
 
-def _finding(sources: Sources, found: Underflown) -> Finding:
+def _finding(sources: Sources, found: Underflown | UnderflownCast) -> Finding:
     index, op = sources.index, found.passes[-1].op
-    names, beside = (
-        sources.listed([sources.names.at(leaf, op) for leaf in leaves]) for leaves in (found.leaves, found.beside)
-    )
+    names = sources.listed([sources.names.at(leaf, op) for leaf in found.leaves])
+    if isinstance(found, Underflown):
+        beside = sources.listed([sources.names.at(leaf, op) for leaf in found.beside])
+        before = (
+            f"what came just before in these passes, the gradient of {beside}, is {found.largest:.2g} at the largest"
+        )
+    else:
+        before = (
+            f"the gradient on the way to them was {found.largest:.2g} at the largest before it was put in float16, "
+        )
+        before += "and all zeros then"
     return sources.finding(
         f"Line {index.op_line(op)}: backward gave {names} zeros alone in all {len(found.passes)} passes that were "
         f"looked at, computed in float16 of a loss that was not scaled",
-        why=f"what came just before in these passes, the gradient of {beside}, is {found.largest:.2g} at the largest, "
-        "and what is less than 3e-08 becomes zero in float16",
+        why=f"{before}: what is less than 3e-08 becomes zero there",
         op=op,
         tensors=found.leaves,
         causes=sources.cause("backward", op),
@@ -56,7 +66,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""Parameters that are used in float16 got a gradient of zeros in every pass that was looked at. No
             derivative of zero is on the way to them, and the gradients that were computed just before theirs are so
-            small that float16 does not hold them in full. No GradScaler scaled the loss.""",
+            small that float16 does not hold them in full; or it was seen that what came back to them was not zero until
+            it was put in float16. No GradScaler scaled the loss.""",
         reason="""Between 0 and 6e-08 there is no number in float16: what is less than half of that becomes zero.
             Gradients get smaller from layer to layer, and those that fall below become zero, without an error: those
             layers are not trained.""",

@@ -47,7 +47,7 @@ def underflown_halves(index: Index, passes_of: Passes, looks: list[PassLook], to
             continue
         if not any(passes[0].op < step < passes[-1].op for step in steps):
             continue
-        beside = [_next_to(index, leaf, one) if _has_factors(index, passes_of, leaf, one) else {} for one in passes]
+        beside = [_next_to(index, leaf, one) if has_factors(index, passes_of, leaf, one) else {} for one in passes]
         largest = max((abs(end) for one in beside for ends in one.values() for end in ends), default=0.0)
         if all(beside) and 0.0 < largest <= SMALLEST_NORMAL:
             own = groups.setdefault(tuple(one.op for one in passes), Underflown([], list(beside[-1]), largest, passes))
@@ -73,7 +73,7 @@ def _used_at(index: Index, leaf: int, before: int) -> int:
     return op if is_one == "float16" else NONE
 
 
-def _has_factors(index: Index, passes: Passes, leaf: int, look: PassLook) -> bool:
+def has_factors(index: Index, passes: Passes, leaf: int, look: PassLook) -> bool:
     """Whether it is known what the call that took a leaf multiplied, and that no factor on the way is zero."""
     made_by, used = index.recording.nodes.column("op"), _used_at(index, leaf, look.op)
     zeros = {one.node for one in look.kept if is_zero(one.values)}
