@@ -11,6 +11,7 @@ from gradscope.analysis.facts.derivatives.backward_faults import forgotten, own_
 from gradscope.analysis.facts.derivatives.drawn_factors import DRAWS, drawing_functions, drawn_factors
 from gradscope.analysis.facts.derivatives.factors_left_out import FactorLeftOut, factor_left_out, places_of
 from gradscope.analysis.facts.derivatives.function_sources import Lines, WrittenBackward
+from gradscope.analysis.facts.derivatives.wrong_axes import WrongAxis, wrong_axis
 from gradscope.analysis.facts.losses.complex_formulas import without_conjugate
 from gradscope.analysis.facts.losses.scalar_formulas import WrongDerivative, wrong_derivatives
 from gradscope.analysis.report_model import Evidence
@@ -35,6 +36,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
             yield _of_other_numbers(sources, written, node, drawn)
             continue
         if len(written.returns) != 1 or _is_told(written):
+            continue
+        if (axis := wrong_axis(sources.index, written, node)) is not None:
+            yield _along_the_columns(sources, written, node, axis)
             continue
         if _is_complex(sources, written):
             if lacking := list(without_conjugate(written)):
@@ -78,6 +82,21 @@ def _without_conjugate(sources: Sources, written: WrittenBackward, node: int, fo
         causes=sources.causes_at("returned", lines),
         evidence=[Evidence("nodes", node)],
         advice="Multiply by conj() of what forward saved.",
+    )
+
+
+def _along_the_columns(sources: Sources, written: WrittenBackward, node: int, found: WrongAxis) -> Finding:
+    op, other = sources.index.recording.nodes.column("op")[node], sources.index.node_tensor[node]
+    size = found.size
+    return sources.finding(
+        f"Line {found.lines.line}: {written.name}'s backward multiplies {found.saved} ({size} by {size}) by "
+        f"{found.incoming} ({size}), which goes along the columns, and forward gives one number for each row",
+        why=f"{size} rows and as many columns let torch broadcast it: each row gets the gradients of all the others",
+        op=min(op, sources.index.op_count - 1),
+        tensors=[other] if other >= 0 else [],
+        causes=sources.causes_at("returned", [found.lines]),
+        evidence=[Evidence("nodes", node)],
+        advice=f"Multiply by {found.incoming}[:, None].",
     )
 
 
@@ -185,7 +204,8 @@ DIAGNOSIS = Diagnosis(
             at a few numbers, the gradient that backward gives is not the derivative of forward. The program itself
             was not run again. Or forward multiplies by random numbers (a mask), and backward drew others; or it takes
             complex values, and backward lacks the conjugate of a factor. Or forward multiplies by a number that it
-            keeps in ctx, and backward never reads that.""",
+            keeps in ctx, and backward never reads that. Or it gives one number for each row of a square matrix, and
+            backward multiplies the matrix by their gradients along its columns.""",
         reason="""autograd takes what a backward returns as it is. A factor that is missing, a sign, the product rule
             with its factors in each other's place have the right shape, and training goes on with wrong
             gradients.""",
