@@ -12,22 +12,22 @@ from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 
 
-def cut_of_other_term(index: Index, cuts: Cuts, cut: int) -> int:
+def cut_of_equal_terms(index: Index, cuts: Cuts, cut: int) -> int:
     """Of the two cuts of one tensor for two terms that are the same: that of the term whose target is followed.
 
-    The cut itself where there are no such terms, or the order of their arguments does not tell.
+    NONE where a cut is of no such terms, or the order of their arguments does not tell.
     """
     if cuts.kind(cut) != "detach" or not index.uses.of(cut):
-        return cut
+        return NONE
     source = index.uses.of(cut)[0]
     followed = dict[int, int]()
     for other in index.users.of(source):
         if index.func(other) == index.func(cut) and (pair := _pair(index, other)):
             followed[other] = pair[0]
     if cut not in followed or len(followed) != 2 or len({_term(index, one) for one in followed}) != 1:
-        return cut
+        return NONE
     swapped = [one for one, place in followed.items() if place == 0]
-    return swapped[0] if len(swapped) == 1 else cut
+    return swapped[0] if len(swapped) == 1 else NONE
 
 
 def _pair(index: Index, cut: int) -> tuple[int, int] | None:

@@ -11,7 +11,7 @@ from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.reaching.called_cuts import call_of_cut
-from gradscope.analysis.facts.reaching.equal_terms import cut_of_other_term
+from gradscope.analysis.facts.reaching.equal_terms import cut_of_equal_terms
 from gradscope.analysis.facts.reaching.kept_by_caches import kept_by_cache
 from gradscope.analysis.facts.reaching.left_values import LeftValues
 from gradscope.analysis.facts.reaching.writes_into_leaves import WritesIntoLeaves
@@ -202,7 +202,8 @@ class Reasons:
         if cut >= 0 and (estimated := self._shown_by_estimate(tensor, this, cut)) is not None:
             return estimated
         if cut >= 0:
-            cut = cut_of_other_term(self._index, self._cuts, cut)
+            other = cut_of_equal_terms(self._index, self._cuts, cut)
+            cut = other if other >= 0 else cut
             where = self._cuts.where(cut)
             if (cache := kept_by_cache(self._index, self._cuts, way)) is not None:
                 opened = self._cuts.regions.describe(cut)
@@ -352,7 +353,7 @@ class Reasons:
                 estimate.op,
                 changed_at=(self._lines_of(found.compared_at),),
             )
-        if cut_of_other_term(index, self._cuts, cut) != cut:
+        if cut_of_equal_terms(index, self._cuts, cut) >= 0:
             return None  # (of two terms that are the same one was to be the other)
         ends = [op for op in map(index.made_by, index.roots.get(this.op, [])) if 0 <= op < index.op_count]
         return Unreached(
