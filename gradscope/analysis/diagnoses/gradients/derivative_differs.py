@@ -11,9 +11,9 @@ from gradscope.analysis.facts.derivatives.backward_faults import forgotten, own_
 from gradscope.analysis.facts.derivatives.drawn_factors import DRAWS, drawing_functions, drawn_factors
 from gradscope.analysis.facts.derivatives.factors_left_out import FactorLeftOut, factor_left_out, places_of
 from gradscope.analysis.facts.derivatives.function_sources import Lines, WrittenBackward
-from gradscope.analysis.facts.derivatives.wrong_axes import WrongAxis, wrong_axis
 from gradscope.analysis.facts.losses.complex_formulas import without_conjugate
 from gradscope.analysis.facts.losses.scalar_formulas import WrongDerivative, wrong_derivatives
+from gradscope.analysis.facts.losses.wrong_axes import WrongAxis, wrong_axis
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed

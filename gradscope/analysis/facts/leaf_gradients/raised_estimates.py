@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from gradscope.analysis.facts.leaf_gradients.linear_ways import LinearWays
 from gradscope.analysis.facts.leaf_gradients.pass_order import PassOrder
-from gradscope.analysis.facts.losses.linear_ways import LinearWays
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.passes.passes_by_step import PassesByStep
