@@ -8,9 +8,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from gradscope.analysis.facts.memory_writes.order_of_writes import Laid, blocks, reads_written
+from gradscope.analysis.facts.memory_writes.order_of_writes import Laid, blocks, part_of, reads_written
 from gradscope.analysis.report_builder import build
 from gradscope.analysis.report_model import Answer
+from gradscope.frames.values.literal_indices import literal_indices
 from tests.analysis.building import line_of, recorded
 
 CODE = "reads-what-it-writes"
@@ -32,6 +33,8 @@ print(centred(torch.rand(3, 5, 2)))
     "its transpose": "x = torch.rand(3, 5)[:, :3]\nx.add_(x.t())  # writes\nprint(x)\n",
     "as out": "x = torch.rand(4, 6) + 1\ntorch.div(x, x[:, :1], out=x)  # writes\nprint(x)\n",
     "a copy": "x = torch.rand(4, 6)\nx[:, 1:].copy_(x[:, :-1])  # writes\nprint(x)\n",
+    "set by an index": "x = torch.rand(4, 6)\nx[:, 1:] = x[:, :-1]  # writes\nprint(x)\n",
+    "set by the last index": "x = torch.rand(3, 4, 6)\nx[1:, ..., 2:] = x[1:, :, :-2]  # writes\nprint(x)\n",
     "in a loop": "x = torch.rand(4, 6) + 1\nfor _ in range(3):\n    x *= x[:, :1]  # writes\nprint(x)\n",
 }
 
@@ -50,6 +53,9 @@ RIGHT = {
     "a number of its own": "x = torch.rand(4, 6)\nx /= x.amax(dim=1, keepdim=True).view(4, 1)\n",
     "the last column, which is written last": "x = torch.rand(4, 6)\nx /= x[:, -1:]\n",
     "what comes after": "x = torch.rand(4, 6)\nx[:, :-1] += x[:, 1:]\nx[:, :-1].copy_(x[:, 1:])\n",
+    "set from what comes after": "x = torch.rand(4, 6)\nx[:, :-1] = x[:, 1:]\nx[0] = x[1]\nx[..., -1] = x[:, 0]\n",
+    "set by what is unknown": "x = torch.rand(4, 6)\nk = 1\nx[:, k:] = x[:, :-k].clone()\nx[:] = x\n",
+    "added to itself": "x = torch.rand(4, 6)\nx[:, 1:] += 1\nx[:, :3] *= x[:, 3:]\n",
     "another column": "x = torch.rand(4, 6)\nx[:, 1:] -= x[:, :1]\nx[:, ::2] += x[:, 1::2]\n",
     "whole blocks": "x = torch.rand(4, 64)\nx -= x[:, :1]\n",
     "truth values": "x = (torch.rand(4, 6) > 0.5).float()\nx *= x[:, :1]\n",
@@ -88,3 +94,20 @@ def test_whatever_is_told_is_so(dtype: torch.dtype, columns: int, is_view: bool)
         assert not says or not torch.equal(written, expected)
         told += says
     assert told
+
+
+@pytest.mark.parametrize("index", ["1", "-1", ":, 1:", "..., -2:", "0, ..., ::2", "1:, :, 1", "2:1", "-3:, 1:-1"])
+def test_the_part_that_an_index_writes_is_torchs(index: str) -> None:
+    base = torch.zeros(3, 4, 6)[1:].transpose(0, 2)
+    indices = literal_indices(f"x[{index}]")
+    assert indices is not None
+    part = base[indices]
+    laid = part_of(Laid(tuple(base.shape), base.stride(), base.storage_offset()), indices)
+    assert laid == Laid(tuple(part.shape), part.stride(), part.storage_offset())
+
+
+@pytest.mark.parametrize(
+    "text", ["x[k:]", "x[None]", "x[True]", "x[[0, 1]]", "x[..., ...]", "x", "x[1:] = y", "x[mask]"]
+)
+def test_other_indices_are_not_known(text: str) -> None:
+    assert literal_indices(text) is None

@@ -8,7 +8,8 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sharing.out_of_place import a_new_tensor
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.memory_writes.overlapping_reads import overlapping_reads
+from gradscope.analysis.facts.losses.factors import called
+from gradscope.analysis.facts.memory_writes.overlapping_reads import COPIES, overlapping_reads
 from gradscope.analysis.report_model import Evidence
 
 
@@ -29,7 +30,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
             tensors=[found.written, found.read],
             causes=sources.cause("write", found.op),
             evidence=[Evidence("ops", found.op)],
-            advice=f"Write {a_new_tensor(index, found.op, name)}, or take {read}.clone().",
+            advice=f"Take {read}.clone()."
+            if called(index, found.op) in COPIES
+            else f"Write {a_new_tensor(index, found.op, name)}, or take {read}.clone().",
         )
 
 

@@ -8,8 +8,9 @@ once for all whole blocks. How long a block is depends on the machine.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import product
+from types import EllipsisType
 from typing import NamedTuple
 
 SURE = 1 << 14
@@ -25,6 +26,30 @@ class Laid(NamedTuple):
     shape: tuple[int, ...]
     stride: tuple[int, ...]
     offset: int
+
+
+def part_of(laid: Laid, indices: Sequence[int | slice | EllipsisType]) -> Laid | None:
+    """What a tensor gives for some indices; None where they do not fit."""
+    shape, stride, offset = list[int](), list[int](), laid.offset
+    given = list(indices)
+    at = given.index(...) if ... in given else len(given)
+    missing = len(laid.shape) - len(given) + (at < len(given))
+    if missing < 0 or len(laid.shape) != len(laid.stride):
+        return None
+    given[at : at + 1] = [slice(None)] * missing
+    for size, step, one in zip(laid.shape, laid.stride, given, strict=True):
+        if isinstance(one, slice):
+            if one.step is not None and one.step < 1:
+                return None
+            inside = range(size)[one]
+            shape.append(len(inside))
+            stride.append(step * inside.step)
+            offset += inside.start * step
+        elif isinstance(one, int) and -size <= one < size:
+            offset += one % size * step
+        else:
+            return None
+    return Laid(tuple(shape), tuple(stride), offset)
 
 
 def blocks(platform: str, itemsize: int) -> frozenset[int]:

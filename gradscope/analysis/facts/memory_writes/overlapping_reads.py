@@ -9,13 +9,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gradscope.analysis.facts.losses.factors import AS_IT_IS, called, maker
-from gradscope.analysis.facts.memory_writes.order_of_writes import Laid, blocks, reads_written
+from gradscope.analysis.facts.memory_writes.order_of_writes import Laid, blocks, part_of, reads_written
 from gradscope.analysis.facts.storage_groups import StorageGroups, numbers_in
 from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.index import NOWHERE, Index
+from gradscope.frames.values.literal_indices import literal_indices
 from gradscope.recording.rows import OpKind
 
-_BY_ELEMENT = frozenset(("add", "sub", "subtract", "mul", "multiply", "div", "divide", "true_divide", "copy"))
+_SETS = "setitem"
+COPIES = frozenset(("copy", _SETS))
+"""Calls that write what they read as it is."""
+_BY_ELEMENT = frozenset(("add", "sub", "subtract", "mul", "multiply", "div", "divide", "true_divide", *COPIES))
 """Calls that compute each element from those at the same place, by their plain names.
 
 Not those that give the same when they are run on their own result: ``&``, ``minimum``.
@@ -47,18 +51,26 @@ def overlapping_reads(index: Index, sharing: StorageGroups) -> list[OverlappingR
         if kinds[op] != OpKind.CALL or name not in _BY_ELEMENT or index.op_statement[op] == NOWHERE:
             continue
         others = set(index.uses.of(op)) - {written}
-        if len(others) != 1 or written not in index.results.of(op):  # a third operand may be another type's
+        if len(others) != 1 or (
+            name != _SETS and written not in index.results.of(op)
+        ):  # a third operand may be another type's
             continue
         (read,) = others
         if not all(_is_offset_known(index, sharing, one) for one in (written, read)):
             continue
         if not _is_on_one_memory(index, op, written, read) or (name in _PRODUCTS and _is_mask(index, written)):
             continue
-        places = _laid(index, sharing, written, op), _laid(index, sharing, read, op)
+        target: Laid | None = _laid(index, sharing, written, op)
+        if name == _SETS:  # the part that is written has no tensor of its own
+            indices = literal_indices(index.span_source(op, exact=True))
+            target = part_of(target, indices) if target is not None and indices is not None else None
+        if target is None:
+            continue
+        places = target, _laid(index, sharing, read, op)
         key = name, *places
         if key not in settled:
             lengths = blocks(index.recording.info.platform, _item_size(index, written, op))
-            settled[key] = reads_written(*places, lengths, is_copy=name == "copy")
+            settled[key] = reads_written(*places, lengths, is_copy=name in COPIES)
         if settled[key]:
             found[index.op_statement[op]] = OverlappingRead(op, written, read)
     return list(found.values())
