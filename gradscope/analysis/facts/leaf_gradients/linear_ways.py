@@ -31,7 +31,7 @@ _COMPARES = frozenset(
 """Nodes of functions that are least where what they are given is near a target."""
 
 
-class Ways(NamedTuple):
+class SignsOfWays(NamedTuple):
     """The ways of one pass to a network."""
 
     taken: frozenset[int]
@@ -49,7 +49,7 @@ class LinearWays:
         self._index = index
         self._passes = passes
 
-    def of_pass(self, op: int, network: frozenset[int]) -> Ways:
+    def of_pass(self, op: int, network: frozenset[int]) -> SignsOfWays:
         """The ways of a pass to the parameters of a network."""
         index, order = self._index, PassOrder(self._index, self._passes, op)
         layers = order.users(network)
@@ -87,7 +87,7 @@ class LinearWays:
                 if one in after
             ]
         taken, compared = frozenset(heads[False]), frozenset(heads[True])
-        return Ways(taken, compared, is_plain and len(signs) == 1)
+        return SignsOfWays(taken, compared, is_plain and len(signs) == 1)
 
     def _is_by_number(self, node: int) -> bool:
         """Whether what a product took apart from one tracked tensor are single numbers."""

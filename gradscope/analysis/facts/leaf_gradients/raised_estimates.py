@@ -41,7 +41,7 @@ class RaisedEstimate(NamedTuple):
     times: int
 
 
-class _Round(NamedTuple):
+class _CriticRound(NamedTuple):
     own: int
     other: int
     step: int
@@ -60,7 +60,7 @@ class RaisedEstimates:
 
     def found(self) -> Iterator[RaisedEstimate]:
         """One for each place of the two passes and of the step."""
-        places: dict[tuple[int, ...], list[_Round]] = {}
+        places: dict[tuple[int, ...], list[_CriticRound]] = {}
         for one in self._rounds():
             places.setdefault(tuple(self._index.op_statement[op] for op in one), []).append(one)
         for rounds in places.values():
@@ -69,7 +69,7 @@ class RaisedEstimates:
             if times >= TIMES and (found := self._judged(shown, times)) is not None:
                 yield found
 
-    def _rounds(self) -> Iterator[_Round]:
+    def _rounds(self) -> Iterator[_CriticRound]:
         """The pairs of steps without a pass between, each with two passes of which the first step applied both."""
         kinds, backwards = self._index.recording.ops.column("kind"), sorted(self._index.roots)
         for some in self._steps_together(backwards):
@@ -83,7 +83,7 @@ class RaisedEstimates:
                     continue
                 theirs = set(self._applied(others, other_step)) & set(applied)
                 owns = [op for op in applied if not any(op in self._lives.passes[one] for one in others)]
-                yield from (_Round(own, other, step, other_step) for other in theirs for own in owns[-1:])
+                yield from (_CriticRound(own, other, step, other_step) for other in theirs for own in owns[-1:])
 
     def _steps_together(self, backwards: list[int]) -> list[list[int]]:
         """The steps of a recording, those together between which there is no pass."""
@@ -99,7 +99,7 @@ class RaisedEstimates:
         """The passes whose gradients a step applied to any of some parameters."""
         return sorted({op for tensor in tensors for op in self._lives.applied(tensor, step)})
 
-    def _judged(self, one: _Round, times: int) -> RaisedEstimate | None:
+    def _judged(self, one: _CriticRound, times: int) -> RaisedEstimate | None:
         """What there is to say of a round in which the other pass raises what the own one compares; else None."""
         both = {one.own, one.other}
         updated, theirs = self._by_step.updated(one.step), self._by_step.updated(one.other_step)
