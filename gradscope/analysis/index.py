@@ -578,6 +578,11 @@ class Index:
         layout = self.recording.layouts[self.recording.tensors.column("layout")[tensor]]
         return self.recording.text(layout.dtype).startswith(_FLOATING)
 
+    def is_bool(self, tensor: int) -> bool:
+        """Whether a tensor holds truth values."""
+        layout = self.recording.layouts[self.recording.tensors.column("layout")[tensor]]
+        return self.recording.text(layout.dtype) == "bool"
+
     def gave_a_tensor(self, op: int) -> bool:
         """Whether a call returned a tensor, known before or not; one first seen as its input is none."""
         flags, made = self.recording.tensors.column("flags"), self.made.of(op)

@@ -48,8 +48,9 @@ class ReversedMask(NamedTuple):
 def reversed_masks(index: Index) -> Iterator[ReversedMask]:
     """One of each line that is given such a mask."""
     found: dict[tuple[int, int], ReversedMask] = {}
-    for op, mask, attends in _masks(index):
-        compared, is_equal = _origin(index, mask)
+    looked_up = _looked_up(index)
+    for op, mask, attends in _masks(index) if looked_up else ():
+        compared, is_equal = _origin(index, mask, looked_up)
         if compared >= 0 and is_equal == attends:
             found[index.op_statement[op], index.op_statement[compared]] = ReversedMask(op, attends, compared)
     yield from found.values()
@@ -59,13 +60,13 @@ def _masks(index: Index) -> Iterator[tuple[int, int, bool]]:
     """Calls that take masks of truth values for scores of attention; with each the mask, and whether True attends."""
     for op in index.calls_of("F.scaled_dot_product_attention".__eq__):
         taken = list(index.uses.of(op))
-        if len(taken) == 4 and _is_bool(index, taken[3]):
+        if len(taken) == 4 and index.is_bool(taken[3]):
             yield op, taken[3], True
     for op in index.calls_of("F.multi_head_attention_forward".__eq__):
-        yield from ((op, one, False) for one in index.uses.of(op) if _is_bool(index, one))
+        yield from ((op, one, False) for one in index.uses.of(op) if index.is_bool(one))
     for op in index.calls_of_methods(*_FILLS):
         taken = list(index.uses.of(op))
-        if len(taken) != 2 or not _is_bool(index, taken[1]):
+        if len(taken) != 2 or not index.is_bool(taken[1]):
             continue
         results = [*index.tensors_made(op), *index.results.of(op)]
         users = [user for one in results for user in index.users.of(one) if user > op]
@@ -77,18 +78,18 @@ def _masks(index: Index) -> Iterator[tuple[int, int, bool]]:
             yield op, taken[1], False
 
 
-def _origin(index: Index, mask: int) -> tuple[int, bool]:
+def _origin(index: Index, mask: int, looked_up: set[int]) -> tuple[int, bool]:
     """The comparison of what is looked up with the padding that a mask comes from, and whether True is where both are
     equal; -1 where it comes from anything else."""
-    is_turned = False
+    is_turned, storages = False, index.recording.tensors.column("storage")
     for _ in range(_FARTHEST):
         op = index.made_by(mask)
         taken = list(index.uses.of(op)) if 0 <= op < index.op_count else []
         if len(taken) != 1:
             break
         method, source = index.method(op), index.span_source(op).strip()
-        if method in _EQUAL | _OTHER and not _is_bool(index, taken[0]):
-            is_one = _is_looked_up(index, taken[0]) and _PADDING.search(source)
+        if method in _EQUAL | _OTHER and not index.is_bool(taken[0]):
+            is_one = storages[taken[0]] in looked_up and _PADDING.search(source)
             return (op if is_one else -1), (method in _EQUAL) != is_turned
         if method in _TURNED or (method in _EQUAL and _FALSE.search(source)):
             is_turned = not is_turned
@@ -98,13 +99,8 @@ def _origin(index: Index, mask: int) -> tuple[int, bool]:
     return -1, False
 
 
-def _is_looked_up(index: Index, tensor: int) -> bool:
-    """Whether an embedding looks up what a tensor holds."""
+def _looked_up(index: Index) -> set[int]:
+    """The memory of what embeddings look up."""
     storages = index.recording.tensors.column("storage")
-    lookups = (next(iter(index.uses.of(op)), -1) for op in index.calls_of("F.embedding".__eq__))
-    return any(one >= 0 and storages[one] == storages[tensor] >= 0 for one in lookups)
-
-
-def _is_bool(index: Index, tensor: int) -> bool:
-    layout = index.recording.layouts[index.recording.tensors.column("layout")[tensor]]
-    return index.recording.text(layout.dtype) == "bool"
+    taken = (next(iter(index.uses.of(op)), -1) for op in index.calls_of("F.embedding".__eq__))
+    return {storages[one] for one in taken if one >= 0 and storages[one] >= 0}

@@ -85,14 +85,10 @@ class _MasksFinder:
         """Whether it is made of bools: its values are zeros and ones."""
         index, tensors = self._index, self._index.recording.tensors
         made = tensors.column("op")[tensor]
-        if self._is_bool(tensor):
+        if index.is_bool(tensor):
             return True
         is_cast = not tensors.column("flags")[tensor] & EXTERNAL and index.func(made) in _CASTS
-        return is_cast and any(self._is_bool(one) for one in index.uses.of(made)[:1])
-
-    def _is_bool(self, tensor: int) -> bool:
-        layout = self._index.recording.layouts[self._index.recording.tensors.column("layout")[tensor]]
-        return self._index.recording.text(layout.dtype) == "bool"
+        return is_cast and any(index.is_bool(one) for one in index.uses.of(made)[:1])
 
     def find(self, tensor: int, steps: list[int]) -> MaskedOnce | None:
         index, own = self._index, self._index.storage_at(tensor, steps[-1])

@@ -15,11 +15,10 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.leaf_gradients.linear_ways import LinearWays
 from gradscope.analysis.facts.leaf_gradients.pass_order import PassOrder
-from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives
 from gradscope.analysis.facts.passes.passes import Passes
-from gradscope.analysis.facts.passes.passes_by_step import PassesByStep
+from gradscope.analysis.facts.passes.passes_by_step import PassesByStep, RoundOfTwo
 from gradscope.analysis.index import Index
-from gradscope.recording import NONE
 from gradscope.recording.rows import OpKind
 
 TIMES = 2
@@ -41,13 +40,6 @@ class RaisedEstimate(NamedTuple):
     times: int
 
 
-class _CriticRound(NamedTuple):
-    own: int
-    other: int
-    step: int
-    other_step: int
-
-
 class RaisedEstimates:
     """Finds them in one recording."""
 
@@ -60,7 +52,7 @@ class RaisedEstimates:
 
     def found(self) -> Iterator[RaisedEstimate]:
         """One for each place of the two passes and of the step."""
-        places: dict[tuple[int, ...], list[_CriticRound]] = {}
+        places: dict[tuple[int, ...], list[RoundOfTwo]] = {}
         for one in self._rounds():
             places.setdefault(tuple(self._index.op_statement[op] for op in one), []).append(one)
         for rounds in places.values():
@@ -69,37 +61,23 @@ class RaisedEstimates:
             if times >= TIMES and (found := self._judged(shown, times)) is not None:
                 yield found
 
-    def _rounds(self) -> Iterator[_CriticRound]:
+    def _rounds(self) -> Iterator[RoundOfTwo]:
         """The pairs of steps without a pass between, each with two passes of which the first step applied both."""
-        kinds, backwards = self._index.recording.ops.column("kind"), sorted(self._index.roots)
-        for some in self._steps_together(backwards):
-            before = last_before(self._index.of_kind(OpKind.STEP), some[0])
-            for step, other_step in ((one, two) for one in some for two in some if one != two):
-                mine, others = self._by_step.updated(step), self._by_step.updated(other_step)
-                if not mine or not others or not mine.isdisjoint(others):
-                    continue
-                applied = self._applied(mine, step)
-                if len(applied) < 2 or applied[0] < before or any(kinds[op] != OpKind.BACKWARD for op in applied):
-                    continue
-                theirs = set(self._applied(others, other_step)) & set(applied)
-                owns = [op for op in applied if not any(op in self._lives.passes[one] for one in others)]
-                yield from (_CriticRound(own, other, step, other_step) for other in theirs for own in owns[-1:])
-
-    def _steps_together(self, backwards: list[int]) -> list[list[int]]:
-        """The steps of a recording, those together between which there is no pass."""
-        found: list[list[int]] = []
-        for step in self._index.of_kind(OpKind.STEP):
-            if found and first_after(backwards, found[-1][-1]) in (NONE, first_after(backwards, step)):
-                found[-1].append(step)
-            else:
-                found.append([step])
-        return found
+        kinds = self._index.recording.ops.column("kind")
+        for step, other_step, before in self._by_step.pairs():
+            others = self._by_step.updated(other_step)
+            applied = self._applied(self._by_step.updated(step), step)
+            if len(applied) < 2 or applied[0] < before or any(kinds[op] != OpKind.BACKWARD for op in applied):
+                continue
+            theirs = set(self._applied(others, other_step)) & set(applied)
+            owns = [op for op in applied if not any(op in self._lives.passes[one] for one in others)]
+            yield from (RoundOfTwo(own, other, step, other_step) for other in theirs for own in owns[-1:])
 
     def _applied(self, tensors: frozenset[int], step: int) -> list[int]:
         """The passes whose gradients a step applied to any of some parameters."""
         return sorted({op for tensor in tensors for op in self._lives.applied(tensor, step)})
 
-    def _judged(self, one: _CriticRound, times: int) -> RaisedEstimate | None:
+    def _judged(self, one: RoundOfTwo, times: int) -> RaisedEstimate | None:
         """What there is to say of a round in which the other pass raises what the own one compares; else None."""
         both = {one.own, one.other}
         updated, theirs = self._by_step.updated(one.step), self._by_step.updated(one.other_step)

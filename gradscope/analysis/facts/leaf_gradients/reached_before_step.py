@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.leaf_gradients.pass_order import PassOrder
 from gradscope.analysis.facts.losses.contrary_terms import ContraryTerms
-from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives
 from gradscope.analysis.facts.passes.passes import Passes
-from gradscope.analysis.facts.passes.passes_by_step import PassesByStep
+from gradscope.analysis.facts.passes.passes_by_step import PassesByStep, RoundOfTwo
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 from gradscope.recording.rows import OpKind
@@ -42,13 +42,6 @@ class ReachedBeforeStep(NamedTuple):
     times: int
 
 
-class _Round(NamedTuple):
-    own: int
-    other: int
-    step: int
-    other_step: int
-
-
 class ReachedBeforeSteps:
     """Finds them in one recording."""
 
@@ -61,7 +54,7 @@ class ReachedBeforeSteps:
 
     def found(self) -> Iterator[ReachedBeforeStep]:
         """One for each place of the two passes and of the step."""
-        places: dict[tuple[int, ...], list[_Round]] = {}
+        places: dict[tuple[int, ...], list[RoundOfTwo]] = {}
         for one in self._rounds():
             key = (*(self._index.op_statement[op] for op in one), *sorted(self._given(one.step)))
             places.setdefault(key, []).append(one)
@@ -71,26 +64,15 @@ class ReachedBeforeSteps:
             if times >= TIMES and (term := self._judged(shown)) is not None:
                 yield ReachedBeforeStep(*shown, tuple(sorted(self._given(shown.step))), term, times)
 
-    def _rounds(self) -> Iterator[_Round]:
+    def _rounds(self) -> Iterator[RoundOfTwo]:
         """The pairs of steps without a pass between, each with the passes of which the first one applied both."""
         kinds = self._index.recording.ops.column("kind")
-        steps, backwards = self._index.of_kind(OpKind.STEP), sorted(self._index.roots)
-        together: list[list[int]] = []
-        for step in steps:
-            if together and first_after(backwards, together[-1][-1]) in (NONE, first_after(backwards, step)):
-                together[-1].append(step)
-            else:
-                together.append([step])
-        for some in together:
-            for step, other_step in ((one, two) for one in some for two in some if one != two):
-                mine, others = self._given(step), self._given(other_step)
-                if not mine or not others or not mine.isdisjoint(others):
-                    continue
-                own, *later = self._applied(mine, step)
-                if own < 0 or kinds[own] != OpKind.BACKWARD or last_before(steps, some[0]) > own:
-                    continue
-                if (other := self._of_others(others, own, later, other_step)) >= 0:
-                    yield _Round(own, other, step, other_step)
+        for step, other_step, before in self._by_step.pairs():
+            own, *later = self._applied(self._given(step), step)
+            if own < 0 or kinds[own] != OpKind.BACKWARD or before > own:
+                continue
+            if (other := self._of_others(self._given(other_step), own, later, other_step)) >= 0:
+                yield RoundOfTwo(own, other, step, other_step)
 
     def _given(self, step: int) -> frozenset[int]:
         """What a step wrote of which passes gave gradients."""
@@ -111,7 +93,7 @@ class ReachedBeforeSteps:
             return NONE
         return next((op for op in applied if op in later), NONE)
 
-    def _judged(self, one: _Round) -> int | None:
+    def _judged(self, one: RoundOfTwo) -> int | None:
         """The node of :attr:`ReachedBeforeStep.term`, or NONE; None where the networks are not against each other.
 
         They are where one judges what the other made, and in a loss of its own as well what the other did not make.

@@ -73,17 +73,12 @@ def _made_of_zeros_and_ones(index: Index, tensor: int, written: set[int]) -> int
         name, taken = index.func(op).rpartition(".")[2], list(index.uses.of(op))
         if name not in _PARTS and made < 0:
             made = op
-        if _is_bool(index, tensor) or _gives_zeros_and_ones(index, op):
+        if index.is_bool(tensor) or _gives_zeros_and_ones(index, op):
             return made if made >= 0 else op
         if (name not in _PARTS and name not in _CONVERTS) or not taken:
             return NONE
         tensor = taken[0]
     return NONE
-
-
-def _is_bool(index: Index, tensor: int) -> bool:
-    recording = index.recording
-    return recording.text(recording.layouts[recording.tensors.column("layout")[tensor]].dtype) == "bool"
 
 
 def _gives_zeros_and_ones(index: Index, op: int) -> bool:

@@ -105,8 +105,8 @@ def _made_binary(index: Index, leaf_on: dict[int, int]) -> dict[int, list[int]]:
 
 def _is_binary(index: Index, tensor: int, allowed: int) -> bool:
     """Whether a tensor holds zeros and ones, or truths, by the calls that made it."""
-    tensors, layouts = index.recording.tensors, index.recording.layouts
-    if index.recording.text(layouts[tensors.column("layout")[tensor]].dtype) == "bool":
+    tensors = index.recording.tensors
+    if index.is_bool(tensor):
         return True
     op = tensors.column("op")[tensor]
     if not allowed or op >= index.op_count or tensor not in index.tensors_made(op):

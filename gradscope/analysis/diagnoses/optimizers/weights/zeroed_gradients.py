@@ -252,8 +252,7 @@ class _History:
         """Whether a factor holds zeros: truth values, zeros with some written, ones with some written."""
         index, tensors = self._index, self._index.recording.tensors
         for _ in range(_WAY):
-            layout = index.recording.layouts[tensors.column("layout")[tensor]]
-            if index.recording.text(layout.dtype) == "bool":
+            if index.is_bool(tensor):
                 return True
             made_by = tensors.column("op")[tensor]
             if tensors.column("flags")[tensor] & EXTERNAL or made_by >= index.op_count:
