@@ -212,6 +212,12 @@ PROGRAMS = {
         "import json\nfor n in range(9):\n    w.sum()\n    (w.exp(), json.loads('1' if n < 4 else ''))  # here",
         5,
     ),
+    "a module in the handler of what each round begins with, and an error in a later round": (
+        "net = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5), nn.Linear(2, 2))\n"
+        "for n in range(9):\n    try:\n        w @ torch.ones(5, 5)\n"
+        "    except RuntimeError:\n        net(w)  # here\n    [1, 2][n // 3]",
+        7,
+    ),
     "a lambda": ("f = [(lambda x: x * 2)(w) for _ in range(3)]  # here", 1),
 }
 

@@ -77,7 +77,7 @@ def parse_blocks(text: str) -> Blocks:
             first = node.body[0].lineno
             blocks.headers[node.lineno] = blocks.together.get(first, [first])
         if isinstance(node, _LOOPS):
-            begins = blocks.together.get(node.body[0].lineno, [])
+            begins = _begun_with(node.body, blocks.together)
             left_out = (line for line in _run_once_a_pass(node.body) if line not in begins)
             blocks.between.update(dict.fromkeys(left_out, begins))
         if isinstance(node, ast.Call) and _name_of(node.func) in _ITERATING:
@@ -113,6 +113,13 @@ def _groups(body: list[ast.stmt], todo: list[tuple[list[ast.stmt], bool]], is_on
 
 def _is_on_one_line(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.FunctionDef) and statement.body[0].lineno == statement.lineno
+
+
+def _begun_with(body: list[ast.stmt], together: dict[int, list[int]]) -> list[int]:
+    """First lines of the statements that each pass through a block begins with, those of a ``try`` among them."""
+    begins = together.get(body[0].lineno, [])
+    tried = next((one for one in body if isinstance(one, ast.Try) and one.lineno in begins), None)
+    return [*begins, *_begun_with(tried.body, together)] if tried is not None else begins
 
 
 def _run_once_a_pass(body: list[ast.stmt]) -> Iterator[int]:
