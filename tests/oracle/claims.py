@@ -27,6 +27,8 @@ ALIKE = 3
 
 _SOME_RUNS = re.compile(r"requires_grad in ([\d,]+) of ([\d,]+) runs")
 _RUNS_AGAIN = re.compile(r"([\d,]+) of ([\d,]+) runs inside backward")
+_CHOICE = ".argmax("
+"""What comes of an index may stay as it is for most values: a root that did not change with some says nothing then."""
 _REGION = re.compile(r"\btorch\.(no_grad|inference_mode|set_grad_enabled)\(")
 _MAY_WRITE_THE_SAME = re.compile(r"(F|torch)\.batch_norm|\w+\.step")
 """Calls that write past the version counter: statistics of zeros, or a step by a gradient of zeros, change nothing."""
@@ -303,7 +305,7 @@ class Judge:
         if arrives_anyway:
             truth = f"with {sorted(named)} as they are, the gradient arrives all the same"
             return False if named.isdisjoint(regions) else None, truth
-        if self._depends(tensor, position, one) is False:
+        if _CHOICE not in self._source and self._depends(tensor, position, one) is False:
             return False, "the root does not depend on it"
         return None, "without it the gradient does not arrive either"
 
