@@ -37,7 +37,7 @@ def test_a_pass_that_raised_has_the_gradients_that_it_gave() -> None:
     (one,) = report.backwards
     assert [(row.name, row.outcome) for row in one.gradients] == [("v", "created")]
     (answer,) = [answer for answer in report.answers if answer.code == "grad-none-unreached"]
-    assert answer.text.startswith("w.grad is None") and "raised, and gave it none" in answer.text
+    assert answer.text.startswith("w.grad is None") and "raised, and gave none" in answer.text
 
 
 def test_a_gradient_edge_stands_for_its_tensor() -> None:

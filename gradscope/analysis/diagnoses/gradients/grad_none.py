@@ -241,9 +241,9 @@ def _unreached(sources: Sources, read: NoneRead) -> Reason:
     if compiled is not None:
         return compiled
     if reason is None and sources.index.recording.ops.column("flags")[last] & RAISED:
-        return f"{_the_pass(sources, last)} raised, and gave it none", []
+        return f"{_the_pass(sources, last)} raised, and gave none", []
     if reason is None:
-        return f"{_the_pass(sources, last)} gave it none", []
+        return f"{_the_pass(sources, last)} gave none", []
     before, returned = (
         sources.causes_at("cut", reason.changed_at),
         sources.causes_at("returned", reason.none_at),
