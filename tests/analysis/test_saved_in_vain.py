@@ -25,6 +25,13 @@ for step in range(4):
 SILENT = {
     "under no_grad": EVALUATION.replace("out = net(batch())", "with torch.no_grad(): out = net(batch())"),
     "once": HEAD + "out = net(batch())\nprint(out.sum())\n",
+    "what a distribution makes of its logits to draw": """import torch
+policy = torch.nn.Linear(8, 64)
+for step in range(3):
+    drawn = torch.distributions.Categorical(logits=policy(torch.ones(4096, 8)))
+    action = drawn.sample()
+    drawn.log_prob(action).mean().backward()
+""",
     "before the pass that a failure kept from coming": EVALUATION + "raise RuntimeError\n",
 }
 

@@ -115,7 +115,8 @@ def _estimated(sources: Sources) -> set[int]:
 def _unused(sources: Sources) -> Iterator[tuple[int, int]]:
     """Ops whose nodes saved memory and were never walked, with the bytes; each block of memory counts once.
 
-    Not those behind a ``torch.no_grad()`` that nothing entered: that statement is said to be the cause.
+    Not those behind a ``torch.no_grad()`` that nothing entered: that statement is said to be the cause. Nor what a
+    distribution computes of its own to draw from it (its probabilities, of logits): nobody writes a region for that.
     """
     index, recording, walked = sources.index, sources.index.recording, sources.passes.first_walked_at
     node_op, storage_bytes = recording.nodes.column("op"), recording.storages.column("nbytes")
@@ -123,9 +124,13 @@ def _unused(sources: Sources) -> Iterator[tuple[int, int]]:
     for node, storage in zip(recording.saved.column("node"), recording.saved.column("storage"), strict=True):
         if storage >= 0 and walked[node] < 0 and not counted[storage] and node_op[node] < index.op_count:
             counted[storage] = 1
-            if node_op[node] in sources.tracked_behind:
+            if node_op[node] in sources.tracked_behind or _draws(index.func(node_op[node])):
                 continue
             yield node_op[node], storage_bytes[storage] * index.weights[node_op[node]]
+
+
+def _draws(function: str) -> bool:
+    return function.startswith("distributions.") and function.endswith(".sample")
 
 
 def _of_lines(sources: Sources, unused: dict[int, int]) -> Iterator[Finding]:
