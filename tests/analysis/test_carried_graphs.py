@@ -56,6 +56,29 @@ def test_a_list_that_is_computed_once_was_made_where_it_is_written_out() -> None
     assert f"line {line_of(TARGETS, 'loss = sum')}" not in answer.text
 
 
+RECORD = """
+import torch
+from typing import NamedTuple
+class State(NamedTuple):
+    fast: torch.Tensor
+    slow: torch.Tensor
+layer = torch.nn.Linear(2, 2)
+def advance(x, state):
+    fast = layer(x) + state.fast
+    slow = torch.tanh(fast) + state.slow
+    return State(fast, slow)
+state = State(torch.zeros(2), torch.zeros(2))
+for step in range(2):
+    state = advance(torch.ones(2), state)
+    (state.fast * state.slow).sum().backward()
+"""
+
+
+def test_a_state_of_several_fields_is_carried_where_the_loop_stores_it() -> None:
+    (answer,) = found(RECORD, "graph-used-twice")
+    assert {cause.line for cause in answer.causes} == {line_of(RECORD, "state = advance")}
+
+
 STREAM = """\
 import torch
 cell, out = torch.nn.GRUCell(2, 3), torch.nn.Linear(3, 2)

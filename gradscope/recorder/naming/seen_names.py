@@ -20,6 +20,7 @@ from torch.nn.utils import stateless
 
 from gradscope.frames.frame_locals import reading_locals
 from gradscope.frames.statements import END, SourceStatement, is_stored_by
+from gradscope.recorder.naming.declared_fields import declared_fields
 from gradscope.recorder.naming.last_statements import Call, LastStatements, calls_to
 from gradscope.recorder.naming.wrappers import behind_wrappers, wrapped_name
 from gradscope.recorder.places.call_sites import Site, SourceFiles
@@ -37,9 +38,9 @@ MEMBERS = 256
 
 _FUNCTIONAL_CALL = stateless._functional_call.__code__
 _ROOT = re.compile(r"[.\[]")
-_CONTAINERS = (list, tuple, dict)
 _DICTS = (dict, OrderedDict)
-"""Types whose items are read without running the program's code; a ``state_dict()`` is of the second."""
+_CONTAINERS = (list, tuple, *_DICTS)
+"""Types whose items are read without running the program's code; a ``state_dict()`` is the last."""
 
 
 class SeenNames:
@@ -190,8 +191,11 @@ class SeenNames:
                 self._rows += (self._tape.text(name), seen.row, op, span, kind)
         elif issubclass(type(value), nn.Module):
             self._bind_module(name, value, op, span, function)
-        elif issubclass(type(value), _CONTAINERS):
+        elif type(value) in _CONTAINERS:
             self._bind_items(name, value, op, span, function)
+        else:
+            for field, part in declared_fields(value):
+                self._bind_part(f"{name}.{field}", part, op, span, function)
 
     def _bind_module(self, name: str, module: nn.Module, op: int, span: int, function: str) -> None:
         """Bind what a module holds, once for each name that it has in a function."""
@@ -211,16 +215,18 @@ class SeenNames:
             self._bind(f"{name}.{inner}", tensor, op, span, BindingKind.MEMBER, function)
 
     def _bind_items(self, name: str, items: Any, op: int, span: int, function: str) -> None:
-        pairs = items.items() if type(items) in _DICTS else enumerate(items) if type(items) in (list, tuple) else ()
+        pairs = items.items() if type(items) in _DICTS else enumerate(items)
         for position, (key, value) in enumerate(pairs):
             if position >= MEMBERS:
                 return
-            if type(key) not in (str, int):
-                continue
-            if issubclass(type(value), nn.Module):
-                self._bind_module(f"{name}[{key!r}]", value, op, span, function)
-            elif issubclass(type(value), Tensor) and id(value) in self._identity.tensors:
-                self._bind(f"{name}[{key!r}]", value, op, span, BindingKind.MEMBER, function)
+            if type(key) in (str, int):
+                self._bind_part(f"{name}[{key!r}]", value, op, span, function)
+
+    def _bind_part(self, name: str, value: Any, op: int, span: int, function: str) -> None:
+        if issubclass(type(value), nn.Module):
+            self._bind_module(name, value, op, span, function)
+        elif issubclass(type(value), Tensor) and id(value) in self._identity.tensors:
+            self._bind(name, value, op, span, BindingKind.MEMBER, function)
 
 
 def _root(name: str) -> str:

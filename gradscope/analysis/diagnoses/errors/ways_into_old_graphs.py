@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from gradscope.analysis.diagnoses.errors.graphs_written import GraphsWritten
 from gradscope.analysis.diagnoses.handed_values import handed_by
 from gradscope.analysis.diagnoses.sources import Sources
@@ -31,8 +33,7 @@ def ways_kept(sources: Sources, entries: list[int], used_up: int, op: int) -> li
             handed
             or _kept_on_object(sources, tensor, used_up)
             or _kept_where_called(sources, tensor, node, used_up)
-            or sources.stored(tensor, used_up)
-            or stored_as_part(sources, tensor, used_up)
+            or _stored(sources, tensor, used_up)
             or _kept_by_function(sources, tensor, op)
         )
         if causes:
@@ -127,13 +128,20 @@ def _handed_and_kept(sources: Sources, tensor: int, node: int, used_up: int) -> 
     return [*handed, *kept] if handed else []
 
 
+def _stored(sources: Sources, tensor: int, before: int) -> list[Cause]:
+    """The statement that stored a tensor; where its function gave it to another, the one that stored it there."""
+    alone, as_part = sources.stored(tensor, before), stored_as_part(sources, tensor, before)
+    is_handed_on = bool(alone and as_part) and alone[-1].function != as_part[-1].function
+    return as_part if is_handed_on or not alone else alone
+
+
 def stored_as_part(sources: Sources, tensor: int, before: int) -> list[Cause]:
-    """The statement that last stored, before an op, the tuple or list of which a tensor is a part: ``state[0]``."""
+    """The statement that last stored, before an op, that of which a tensor is a part: ``state[0]``, ``state.cell``."""
     index, text = sources.index, sources.index.recording.text
     found: list[int] = []
     for name, op, span in sources.names_held.get(tensor, ()):
-        whole, bracket, _ = text(name).partition("[")
-        if span >= 0 and op < before and bracket:
+        whole, *part = re.split(r"[.\[]", text(name), maxsplit=1)
+        if span >= 0 and op < before and part:
             row = index.recording.spans[span]
             known = assigned_names(index.recording.files[row.file].text)
             if any((line, whole) in known for line in range(row.stmt_line, row.stmt_end_line + 1)):

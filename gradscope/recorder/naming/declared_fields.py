@@ -1,0 +1,36 @@
+"""Parts of values by the names that their classes declare: fields of named tuples and of dataclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from weakref import WeakKeyDictionary
+
+_known: WeakKeyDictionary[type, tuple[str, ...]] = WeakKeyDictionary()
+"""Fields of the classes that were asked for."""
+_bases = type.__dict__["__mro__"].__get__
+_own = type.__dict__["__dict__"].__get__
+
+
+def declared_fields(value: Any) -> Iterator[tuple[str, Any]]:
+    """Fields and what they hold; none of a value of another class. No code of the program's runs."""
+    kind = type(value)
+    fields = _known.get(kind)
+    if fields is None:
+        fields = _known[kind] = tuple(_declared(kind))
+    if not fields:
+        return
+    if issubclass(kind, tuple):
+        yield from zip(fields, tuple.__iter__(value), strict=False)
+        return
+    held = object.__getattribute__(value, "__dict__") if any("__dict__" in _own(base) for base in _bases(kind)) else {}
+    yield from ((name, held[name]) for name in fields if name in held)
+
+
+def _declared(kind: type) -> Iterator[str]:
+    declaring = "_fields" if issubclass(kind, tuple) else "__dataclass_fields__"
+    for base in _bases(kind):
+        fields = _own(base).get(declaring)
+        if type(fields) in (tuple, dict):
+            yield from (name for name in fields if type(name) is str)
+            return
