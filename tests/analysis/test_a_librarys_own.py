@@ -30,6 +30,11 @@ def halved(tensor):
 
 def clip(tensor):
     tensor.data.clamp_(0.0, 0.5)
+
+_caches = {}
+def cached(tensor):
+    _caches[len(_caches)] = (tensor * 2).exp().tanh()
+    return tensor.sum()
 """
 
 
@@ -67,3 +72,14 @@ def test_one_that_the_program_holds_is() -> None:
         "    kept = a_library.halved(w)\n    print(kept.shape, kept * 1)\n"
     )
     assert codes(source) == ["leaf-unreached"]
+
+
+def test_what_a_cache_of_its_keeps_with_a_graph_is_no_warning() -> None:
+    loop = "for step in range(40):\n    {}.backward()\n"
+    head = "import torch, a_library\nw = torch.ones(3, requires_grad=True)\ncaches = {}\n"
+    own = "def cached(tensor):\n    caches[len(caches)] = (tensor * 2).exp().tanh()\n    return tensor.sum()\n"
+    severities = {
+        call: [one.severity for one in build(recorded(head + own + loop.format(call))).answers if "memory" in one.code]
+        for call in ("a_library.cached(w)", "cached(w)")
+    }
+    assert severities == {"a_library.cached(w)": ["note"], "cached(w)": ["warning"]}

@@ -17,7 +17,7 @@ from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.facts.passes.node_lifetimes import held_until
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.index import NOWHERE, Index
-from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.report_model import Evidence, Severity
 from gradscope.analysis.sizes import size
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
@@ -118,6 +118,7 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
     worst = max(leaking, key=nbytes.__getitem__)
     which = "every run leaves" if all(kept[key] == made[key] for key in leaking) else "most runs leave"
     advice = ""
+    severity: Severity | None = None
     if holder >= 0:
         by_hand = sources.cause("made", written_at) if written_at >= 0 else carried_on(sources, holder)
         written = by_hand or sources.made_at(holder)
@@ -144,6 +145,11 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
         # Where the whole program runs no backward pass, no graph is needed at the line that makes it.
         causes = [] if len(recording.backwards) else sources.cause("made", index.last_op[worst])
         about, because = [], ""
+        storage_op = recording.storages.column("op")
+        made_by = {storage_op[storage] for key in leaking for storage in left_by[key]}
+        if len(recording.backwards) and all(sources.libraries.makes[op] for op in made_by):
+            # (a cache of the library's: whatever line one would change is none of the program's)
+            because, severity = ", made by a library; no line was seen that keeps them", "note"
         where = f"Line{'s' * (len(lines) > 1)} {numbers(lines, at_most=4)}"
     yield sources.finding(
         f"{where}: {which} memory behind; {left}{because}",
@@ -151,6 +157,7 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
         tensors=about,
         causes=causes,
         advice=advice,
+        severity=severity,
     )
 
 
