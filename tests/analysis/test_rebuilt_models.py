@@ -127,3 +127,70 @@ def test_all_that_was_made_after_one_optimizer_is_one_answer() -> None:
     made, called = line_of(program, "net.first = shrunk"), line_of(program, "# once")
     assert f"and {made}, called at line {called}, made them later" in answers[0].text
     assert answers[0].causes[0].line == line_of(program, "optimizer = torch.optim")
+
+
+OF_A_LIBRARY = """
+library = {"torch": torch}
+exec(compile('''
+class Proxies(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.proxies = torch.nn.Parameter(torch.Tensor(3))
+    def forward(self, x):
+        return (x * self.proxies).sum()
+''', "/nowhere/library.py", "exec"), library)
+class Trainer:
+    def __init__(self):
+        self.reset()
+        self.optimizer = torch.optim.SGD(self.loss_func.parameters(), lr=0.1)
+    def reset(self):
+        self.loss_func = library["Proxies"]()  # again
+    def fit(self):
+        for step in range(4):
+            self.optimizer.zero_grad()
+            self.loss_func(x).backward()
+            self.optimizer.step()
+trainer = Trainer()
+trainer.fit()
+trainer.reset()
+trainer.fit()
+"""
+
+
+def test_what_a_library_made_by_no_op_that_was_seen_is_known_by_its_name() -> None:
+    source = HEAD + OF_A_LIBRARY
+    ((text, causes),) = told(source)
+    assert "makes self.loss_func anew after the SGD" in text
+    assert causes[0] == line_of(source, "# again")
+
+
+LATER = """
+class Head(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(4, 1)
+
+    def forward(self, h):
+        return self.out(h)
+
+def build():
+    net = Net()
+    {}
+    return net, optimizer
+
+net, optimizer = build()
+for step in range(4):
+    optimizer.zero_grad()
+    net(x).sum().backward()
+    optimizer.step()
+"""
+OPTIMIZER = "optimizer = torch.optim.SGD(net.parameters(), lr=0.1)"
+REPLACED = "net.last = Head()  # replaced"
+
+
+def test_a_head_of_a_class_of_the_programs_is_made_where_the_class_is_called() -> None:
+    source = HEAD + LATER.format(f"{OPTIMIZER}\n    {REPLACED}")
+    ((text, causes),) = told(source)
+    assert "made later, at line" in text
+    assert line_of(source, "# replaced") in causes
+    assert told(HEAD + LATER.format(f"{REPLACED}\n    {OPTIMIZER}")) == []

@@ -28,6 +28,7 @@ from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
 from gradscope.frames.modules.optimizers_in_constructors import made_inside
 from gradscope.frames.modules.unregistered import unregistered
+from gradscope.frames.names.given_names import function_around
 from gradscope.frames.names.kept_groups import kept_groups
 from gradscope.frames.names.listed_by_functions import listed_by
 from gradscope.frames.names.put_on_objects import called_once, placed_later
@@ -206,7 +207,8 @@ def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Re
     made_by = index.made_by(tensor)
     is_later = index.made_not_before(tensor) >= optimizer.made.op and bool(index.op_line(made_by))
     through = _through(sources, optimizer, made_by) if is_later else None
-    if not is_later or (index.op_place(made_by).function.endswith("__init__") and through is None):
+    in_constructor = is_later and through is None and index.op_place(made_by).function.endswith("__init__")
+    if not is_later or (in_constructor and not _is_called_later(sources, optimizer, made_by)):
         if lists := _lists(sources, optimizer):
             why = f"line {lists[0].line} leaves them out of what the {optimizer.name} of line {optimizer.line} is given"
             return _Reason(why, (*lists, *causes), events)
@@ -224,6 +226,15 @@ def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Re
         is_order=True,
         through=calls,
     )
+
+
+def _is_called_later(sources: Sources, optimizer: Optimizer, made_by: int) -> bool:
+    """Whether the one call of the constructor that made a layer stands behind the optimizer's, in the same function."""
+    index, span = sources.index, sources.index.recording.spans[optimizer.made.span]
+    text = index.recording.files[span.file].text if span.file >= 0 else ""
+    called = called_once(text, index.op_line(made_by))
+    around = [function_around(text, line) for line in (span.line, called[0])] if called is not None else []
+    return called is not None and called[0] > span.end_line and around[0] == around[1]
 
 
 def _through(sources: Sources, optimizer: Optimizer, made_by: int) -> tuple[Cause, ...] | None:

@@ -36,7 +36,10 @@ def rebuilt_later(sources: Sources, optimizer: Optimizer, tensor: int) -> Rebuil
     name was seen first, or the only one in the source that may have given it.
     """
     index, passes = sources.index, sources.lives.passes
+    names = sorted(_names(sources, tensor), key=lambda one: one.op)
     made_by = index.made_by(tensor)
+    if made_by < 0 and names:  # (a library made it by what is no op: ``Parameter(torch.Tensor(3))``)
+        made_by = names[0].op
     if made_by < optimizer.made.op or made_by >= index.op_count or optimizer.made.span < 0:
         return None
     in_use = {held for held in optimizer.tensors if any(op > made_by for op in passes.get(held, ())[-1:])}
@@ -46,7 +49,7 @@ def rebuilt_later(sources: Sources, optimizer: Optimizer, tensor: int) -> Rebuil
     text = index.recording.files[span.file].text
     read = names_in(text, span.line, span.end_line)
     statements: dict[int, RebuiltModel] = {}
-    for one in sorted(_names(sources, tensor), key=lambda one: one.op):
+    for one in names:
         if one.file != span.file:
             continue
         given = [
