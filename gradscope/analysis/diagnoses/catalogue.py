@@ -404,6 +404,7 @@ _ENTRIES = (
     Entry("gradients.packed_mixed_up", _an_event(EventKind.PACKED)),
     Entry("memory.block_kept_by_view", _a_call_again),
     Entry("memory.kept_for_no_backward", _hooks_that_keep),
+    Entry("memory.kept_and_never_read", _several_passes),
     Entry("memory.evaluated_with_graph", _a_pass),
     Entry("memory.saved_in_vain", _anything),
     Entry("sharing.snapshot_shares_memory", _a_write_or_arrays),
