@@ -110,7 +110,7 @@ def test_one_that_begins_in_a_function_and_is_handed_to_what_keeps_is_told_there
         (
             MODULE,
             "return self.second(h)\n",
-            "return self.second(h)\n    def __len__(self): return len(self.seen[0])\n",
+            "return self.second(h)\n    def __len__(self): return self.seen[0].shape[0]\n",
         ),
         (HOOKS, "pass\n", "torch.save(features, '/dev/null')\n"),
         (HOOKS, "pass\n", "means = {name: len(several) for name, several in features.items()}\n"),

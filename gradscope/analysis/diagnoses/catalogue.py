@@ -105,6 +105,11 @@ def _norms_and_steps(recording: Recording) -> bool:
     return "F.batch_norm" in recording.strings and _several_passes(recording) and _a_step(recording)
 
 
+def _hooks_on_tensors_or_nodes(recording: Recording) -> bool:
+    on_nodes = any(file.is_user and "grad_fn" in file.text and "hook" in file.text for file in recording.files)
+    return EventKind.HOOK in recording.events.column("kind") or (_a_pass(recording) and on_nodes)
+
+
 def _hooks_that_keep(recording: Recording) -> bool:
     return any(file.is_user and "_hook" in file.text and ".pop" in file.text for file in recording.files)
 
@@ -311,7 +316,7 @@ _ENTRIES = (
     Entry("hooks.hook_changes_gradient", _an_event(EventKind.HOOK_RUNS)),
     Entry("hooks.hook_takes_parameter", _an_event(EventKind.HOOK_RUNS)),
     Entry("hooks.hook_registered_again", _an_event(EventKind.HOOK)),
-    Entry("hooks.hook_zeroes_gradient", _an_event(EventKind.HOOK)),
+    Entry("hooks.hook_zeroes_gradient", _hooks_on_tensors_or_nodes),
     Entry("hooks.hook_not_copied", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_never_ran", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_gives_kept", _an_event(EventKind.HOOK)),

@@ -14,6 +14,7 @@ from gradscope.analysis.diagnoses.zeroing_arguments import ZeroingArgument, zero
 from gradscope.analysis.facts.derivatives.softmax_of_one import LENGTHS, NORM, OF_GROUPS
 from gradscope.analysis.facts.derivatives.vanished_gradients import VanishedGradients
 from gradscope.analysis.facts.derivatives.zero_derivatives import Blocked, ZeroGradients
+from gradscope.analysis.facts.leaf_gradients.behind_node_hooks import hooked_nodes
 from gradscope.analysis.facts.leaf_gradients.factors_of_zero import zero_factors
 from gradscope.analysis.facts.leaf_gradients.overflown_halves import overflown_halves
 from gradscope.analysis.facts.losses.samples_in_losses import samples_in_losses
@@ -53,6 +54,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
     zeros = sources.zero_gradients
     known = told.union(overflown, *(one.leaves for one in zeros))
     for ended in VanishedGradients(sources.index, sources.passes, looks).found():
+        hooked = {sources.index.recording.nodes.column("op")[node] for node in hooked_nodes(sources.index)}
+        if not hooked.isdisjoint(ended.ops):
+            continue  # (what the node gave was seen behind the hook)
         if known.isdisjoint(ended.leaves) and (found := ended_finding(sources, ended)) is not None:
             yield found
     sampled = _behind_samples(sources) if zeros else set()

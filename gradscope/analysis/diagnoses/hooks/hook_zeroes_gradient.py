@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.leaf_gradients.behind_node_hooks import behind_node_hooks
 from gradscope.analysis.facts.leaf_gradients.zeroed_by_hooks import zeroed_by_hook
 from gradscope.analysis.report_model import Evidence
 
@@ -35,6 +36,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             severity="note" if hook.source.is_zero_on_purpose or looked < AT_LEAST else None,
         )
     yield from _of_modules(sources)
+    yield from _of_nodes(sources)
 
 
 def _of_modules(sources: Sources) -> Iterator[Finding]:
@@ -61,6 +63,26 @@ def _of_modules(sources: Sources) -> Iterator[Finding]:
     )
 
 
+def _of_nodes(sources: Sources) -> Iterator[Finding]:
+    """What a hook on a node of the graph keeps from those behind it, as long as an optimizer steps them."""
+    for found in behind_node_hooks(sources.index, sources.passes, sources.looks, sources.lives):
+        hook, function = found.hook, "a lambda" if found.hook.name == "<lambda>" else found.hook.name
+        registered = sources.cause_of_line("made", found.file, hook.line, hook.end_line, hook.function)
+        first, last = found.returns or (hook.first, hook.first)
+        causes = [sources.cause_of_line("returned", found.file, first, last, hook.name), registered]
+        names = sources.listed([sources.names.of(leaf) for leaf in found.leaves])
+        yield sources.finding(
+            f"Line {sources.index.line(found.file, first)}: {function}, a hook on the node that {hook.tensor} comes "
+            f"from, says zeros, and every way from the loss to {names} leads through that node",
+            why=f"the gradient there is all zeros in all {len(found.looks)} backward passes looked at",
+            op=found.looks[-1].op,
+            tensors=found.leaves,
+            causes=causes,
+            evidence=[Evidence("events", look.event) for look in found.looks],
+            advice="requires_grad_(False) freezes parameters; detach() keeps gradients from what comes before.",
+        )
+
+
 def _runs(looked: int, returned: int) -> str:
     if returned == 1:
         return "in its one run"
@@ -74,7 +96,7 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""A hook on a tensor returned zeros in every run that was looked at, for a gradient that was not
             zero: nothing behind that tensor learns. Or a module's full backward hook returns zeros for grad_input, and
-            the layers before the module are stepped with zeros.""",
+            the layers before the module are stepped with zeros. Or so does a hook on a node (h.grad_fn).""",
         reason="""What a tensor's hook returns takes the place of the gradient; what a module's full backward hook
             returns takes the place of that of the module's input, not of its parameters. A mask that is zero
             everywhere, or has the wrong sign or dtype, makes all of it zero; no error shows that, and .grad is not
