@@ -45,6 +45,8 @@ class HookEffect:
         """What the gradient was after the first look, if the hook left it as it was then."""
         self._repeats: list[Tensor] = []
         """Of the first look whether that holds; of each later one whether the gradient was made the same again."""
+        self._taken = 0
+        """Runs that were looked at after which the leaf had no gradient any more."""
         self._moved: Tensor | None = None
         """Elements of the leaf that were another number at the last look than at the first."""
 
@@ -67,6 +69,8 @@ class HookEffect:
     def after(self, before: Tensor, given: Any, result: Any) -> None:
         """Look at what the hook made of it."""
         gradient, leaf = self._gradient(given if result is None else result), self._leaf()
+        if self._is_after and leaf is not None and leaf.grad is None:
+            self._note_taken(leaf)
         if gradient is None or leaf is None or gradient.shape != before.shape or leaf.shape != before.shape:
             return
         with DisableTorchFunction(), torch.no_grad():
@@ -83,6 +87,22 @@ class HookEffect:
             else:
                 self._always, self._ever = self._always & zero, self._ever | made_zero
             self._moved = values != self._start
+
+    def _note_taken(self, leaf: Tensor) -> None:
+        """Note that the hook took the gradient away, and whether anything moves the leaf all the same."""
+        with DisableTorchFunction(), torch.no_grad():
+            self._taken += 1
+            values = leaf.detach()
+            if self._start is None:
+                self._start = values.clone()
+            if values.shape == self._start.shape:
+                self._moved = values != self._start
+
+    def taken(self) -> list[int] | None:
+        """How often the gradient was taken away, and how many elements of the leaf moved; None where it never was."""
+        if not self._taken or self._moved is None:
+            return None
+        return [self._taken, int(torch.count_nonzero(self._moved))]
 
     def _compare(self, before: Tensor, gradient: Tensor) -> None:
         """Note whether the gradient is that of the first look, though it was another one before the hook."""

@@ -296,9 +296,16 @@ def write_runs(tape: Tape, row_of: Callable[[Any], int]) -> None:
         looked = {row: effect for row, effect in effects if row != NONE and effect is not None}
         if looked:
             detail["effects"] = list(looked.values())
-        tape.add_event(
-            _HOOK_RUNS, runs.span, runs.thread, runs.number, json.dumps(detail, sort_keys=True), list(looked)
-        )
+        taken = [(row, found) for row, found in _taken(runs, row_of) if row != NONE and found is not None]
+        if taken and not looked:
+            detail["taken"] = [found for _, found in taken]
+        rows = list(looked) or [row for row, _ in taken]
+        tape.add_event(_HOOK_RUNS, runs.span, runs.thread, runs.number, json.dumps(detail, sort_keys=True), rows)
+
+
+def _taken(runs: HookRuns, row_of: Callable[[Any], int]) -> list[tuple[int, list[int] | None]]:
+    """Leaves with what was found of their gradients that the hooks took away."""
+    return [(row_of(one.leaf), one.taken()) for one in runs.effects if one.leaf is not None]
 
 
 def _write_there(tape: Tape, runs: HookRuns, registered: _OnResult, row_of: Callable[[Any], int]) -> None:

@@ -9,6 +9,9 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.behind_node_hooks import behind_node_hooks
 from gradscope.analysis.facts.leaf_gradients.zeroed_by_hooks import zeroed_by_hook
+from gradscope.analysis.facts.modules.effects_on_leaves import zeroed_when_accumulated
+from gradscope.analysis.facts.optimizers import seen_optimizers
+from gradscope.analysis.facts.writes import all_steps
 from gradscope.analysis.report_model import Evidence
 
 AT_LEAST = 2
@@ -37,6 +40,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         )
     yield from _of_modules(sources)
     yield from _of_nodes(sources)
+    yield from _taken(sources)
 
 
 def _of_modules(sources: Sources) -> Iterator[Finding]:
@@ -80,6 +84,39 @@ def _of_nodes(sources: Sources) -> Iterator[Finding]:
             causes=causes,
             evidence=[Evidence("events", look.event) for look in found.looks],
             advice="requires_grad_(False) freezes parameters; detach() keeps gradients from what comes before.",
+        )
+
+
+def _taken(sources: Sources) -> Iterator[Finding]:
+    """What a hook takes away or makes zero once it is accumulated, of what an optimizer holds and nothing moves."""
+    hooks = [hook for hook in sources.hooks.all if hook.kind == "accumulated"]
+    if not hooks or len(all_steps(sources.index)) < AT_LEAST:
+        return
+    held = {tensor for one in seen_optimizers(sources.index, sources.events) for tensor in one.tensors}
+    effects = zeroed_when_accumulated(sources.hooks).values()
+    for hook in hooks:
+        still = [one for one in effects if one.hook is hook and not one.moved and len(one.looks) >= AT_LEAST]
+        zeroed = [one.leaf for one in still]
+        taken = zip(hook.leaves, hook.did.get("taken") or [], strict=False)
+        gone = [leaf for leaf, (times, moved) in taken if times >= AT_LEAST and not moved]
+        leaves = [leaf for leaf in gone or zeroed if leaf in held]
+        if len(leaves) < len(hook.leaves) or not leaves:
+            continue  # (with others it does something else: it is a choice)
+        event = hook.registered[-1]
+        lines = hook.source.sets_gradient[:1] or [one for one in [hook.source.calls("zero_")] if one is not None]
+        registered = sources.cause_of_event("made", event)
+        causes = [*sources.causes_at("cleared", [hook.lines(*one) for one in lines]), *registered]
+        names = sources.listed([sources.names.of(leaf) for leaf in leaves])
+        does = "takes away the gradient" if gone else "makes zero the gradient"
+        yield sources.finding(
+            f"Line {causes[0].line if causes else 0}: {hook.name}, a hook that runs when a gradient was accumulated, "
+            f"{does} of {names} in each backward pass that was looked at",
+            why="an optimizer holds them and steps were made, but none of their values moved between these",
+            op=min(event.op, sources.index.op_count - 1),
+            tensors=leaves,
+            causes=causes,
+            evidence=[Evidence("events", event.row)],
+            advice="Clear gradients after the step; or step in the hook, before it clears.",
         )
 
 

@@ -54,3 +54,15 @@ def effects_on_leaves(hooks: RegisteredHooks) -> Iterator[EffectOnLeaf]:
                 effect["moved"],
                 looks,
             )
+
+
+def zeroed_when_accumulated(hooks: RegisteredHooks) -> dict[int, EffectOnLeaf]:
+    """Leaves whose gradient a hook makes zero throughout in each look, once a pass has accumulated it."""
+    if all(hook.kind != "accumulated" for hook in hooks.all):
+        return {}
+    effects = (one for one in effects_on_leaves(hooks) if one.hook.kind == "accumulated")
+    return {
+        one.leaf: one
+        for one in effects
+        if one.zeroed == one.elements and one.looks and all(look.norm_before > 0 for look in one.looks)
+    }

@@ -11,6 +11,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizers.order.left_from_before import left_from_before
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.modules.effects_on_leaves import zeroed_when_accumulated
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives, last_before
 from gradscope.analysis.facts.program.methods_not_called import methods_not_called
 from gradscope.analysis.facts.writes import is_step
@@ -54,8 +55,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 last[tensor] = op, added, before
             stepped[tensor] = NONE, op
     by_statement: dict[int, dict[int, int]] = {}
+    emptied = zeroed_when_accumulated(sources.hooks)
     for tensor, count in times.items():
-        if count >= TIMES:
+        if count >= TIMES and tensor not in emptied:
             by_statement.setdefault(index.op_statement[last[tensor][0]], {})[tensor] = count
     if by_statement and any(one.statement.method == "zero_grad" for one in methods_not_called(index)):
         return  # (another answer names that line)
