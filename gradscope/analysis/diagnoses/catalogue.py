@@ -407,6 +407,7 @@ _ENTRIES = (
     Entry("memory.packed_and_kept", _hooks_of_the_users),
     Entry("memory.cached_by_tensor", _caches_of_functools),
     Entry("gradients.packed_mixed_up", _an_event(EventKind.PACKED)),
+    Entry("gradients.packed_values_lost", _an_event(EventKind.PACKED)),
     Entry("memory.block_kept_by_view", _a_call_again),
     Entry("memory.kept_for_no_backward", _hooks_that_keep),
     Entry("memory.kept_and_never_read", _several_passes),

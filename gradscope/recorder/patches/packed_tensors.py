@@ -9,6 +9,7 @@ under the same key, and what comes back for both is the same. Only a program's o
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -35,6 +36,12 @@ from gradscope.recording.tables import NONE
 _PACKED = int(EventKind.PACKED)
 _KNOWN = 1024
 """Tensors that came back, or wait, that are known at a time."""
+_SAMPLES = 32
+"""Tensors of which values are kept until they come back."""
+_VALUES = 512
+"""Values that are kept of each, about."""
+_OFF = 0.05
+"""How far a tensor may be off that came back, beside its size: float16, or eight bits with a scale, is far nearer."""
 _LOOKS = 16
 """Tensors that came back for one key whose values are looked at."""
 
@@ -66,7 +73,17 @@ class _Seen(NamedTuple):
 class _Packed:
     """What a pack function gave for a saved tensor."""
 
-    __slots__ = ("__weakref__", "is_collided", "key", "source", "source_version", "storages", "tensors", "value")
+    __slots__ = (
+        "__weakref__",
+        "is_collided",
+        "key",
+        "sample",
+        "source",
+        "source_version",
+        "storages",
+        "tensors",
+        "value",
+    )
 
     def __init__(self, value: Any, source: _Memory, source_version: int) -> None:
         self.value = value
@@ -75,6 +92,8 @@ class _Packed:
         self.tensors: list[tuple[ref[Tensor], int]] = []
         self.key: Any = None
         self.is_collided = False
+        self.sample: Tensor | None = None
+        """Some of the values that were put away, of the first few."""
         self.storages: list[StorageWeakRef] = []
         """Of the tensors in it."""
 
@@ -96,6 +115,10 @@ class PackRuns:
         """The tensors in which something was put away last, by ``id``."""
         self._keys: dict[Any, ref[_Packed]] = {}
         self._looks: dict[Any, list[tuple[_Packed, Tensor]]] = {}
+        self._sampled = 0
+        self._compared: list[Tensor] = []
+        """Of each that was sampled and came back: how far off it was, beside its size, and whether it had become
+        infinite or NaN."""
 
     def pack(self, packed: _Packed) -> None:
         """A pack function has given something."""
@@ -141,6 +164,33 @@ class PackRuns:
             if version_of(tensor) != version and last is not None and not _is_same(last, packed):
                 return True
         return False
+
+    def sample(self, tensor: Tensor) -> Tensor | None:
+        """Some values of what is about to be put away, if it is one of the first few."""
+        if self._sampled >= _SAMPLES:
+            return None
+        self._sampled += 1
+        return _sampled(tensor)
+
+    def compare(self, packed: _Packed, sample: Tensor, result: Any) -> None:
+        """Look at how far what came back is from what was put away, unless it is that itself, which may be written."""
+        memory = _memory(result)
+        is_itself = memory is None or memory.storage.cdata == packed.source.storage.cdata
+        back = _sampled(result) if not is_itself else None
+        if back is not None and back.shape == sample.shape and back.device == sample.device:
+            with DisableTorchFunction(), torch.no_grad():
+                off = (back - sample).norm() / sample.norm()
+                self._compared.append(torch.stack([off, (sample.isfinite() & ~back.isfinite()).any().double()]))
+
+    def losses(self) -> dict[str, Any]:
+        """What came back with other values, when the recording ends."""
+        found = [(off, bool(is_bad)) for off, is_bad in (one.tolist() for one in self._compared)]
+        off = [one for one, is_bad in found if is_bad or one >= _OFF]
+        if not off:
+            return {}
+        finite = [one for one in off if math.isfinite(one)]
+        bad = sum(is_bad for _, is_bad in found)
+        return {"compared": len(found), "lost": len(off), "bad": bad, "off": max(finite, default=0.0)}
 
     def total(self) -> int:
         """How many were mixed up, when the recording ends."""
@@ -203,6 +253,17 @@ def _figures(tensor: Tensor) -> Tensor | None:
         )
 
 
+def _sampled(tensor: Tensor) -> Tensor | None:
+    """Some of a tensor's values, on its device; None where somebody would see them read, or there is no number."""
+    if is_dynamo_compiling() or torch._C._len_torch_dispatch_stack() or not tensor.is_floating_point():
+        return None
+    with DisableTorchFunction(), torch.no_grad():
+        if tensor.layout is not torch.strided or tensor.is_meta or not tensor.is_contiguous():
+            return None
+        values = tensor.detach().view(-1)
+        return values[:: max(1, values.numel() // _VALUES)].double()
+
+
 _of_tape: WeakKeyDictionary[Tape, dict[tuple[int, CodeType], PackRuns]] = WeakKeyDictionary()
 
 
@@ -229,10 +290,12 @@ def _taking_along(
     def packs(tensor: Any) -> Any:
         source = _memory(tensor)
         version = version_of(tensor)
+        sample = all_runs[0].sample(tensor) if source is not None else None
         value = pack(tensor)
         if source is None:
             return value
         packed = _Packed(value, source, version)
+        packed.sample = sample
         for runs in all_runs:
             runs.pack(packed)
         return packed
@@ -243,6 +306,9 @@ def _taking_along(
         result = unpack(packed.value)
         for runs in all_runs:
             runs.unpack(packed, result)
+        if packed.sample is not None:
+            all_runs[0].compare(packed, packed.sample, result)
+            packed.sample = None
         return result
 
     return packs, unpacks
@@ -267,6 +333,8 @@ def _runs_of(mode: RecorderMode, pack: Any, frame: FrameType, found: list[PackRu
 def write_packed(tape: Tape) -> None:
     """Note whose saved tensors were mixed up, when a recording ends."""
     for runs in _of_tape.pop(tape, {}).values():
-        if mixed_up := runs.total():
+        mixed_up, losses = runs.total(), runs.losses()
+        if mixed_up or losses:
             detail = {"function": runs.function, "place": runs.place, "mixed_up": mixed_up, "packed": runs.packed}
+            detail |= losses
             tape.add_event(_PACKED, runs.span, runs.thread, runs.number, json.dumps(detail), [])
