@@ -110,6 +110,11 @@ def _hooks_on_tensors_or_nodes(recording: Recording) -> bool:
     return EventKind.HOOK in recording.events.column("kind") or (_a_pass(recording) and on_nodes)
 
 
+def _clips_or_hooks(recording: Recording) -> bool:
+    is_hooked = EventKind.HOOK in recording.events.column("kind") and _a_pass(recording)
+    return is_hooked or _a_pass_and_a_call("nn.utils.clip_grad", "clamp_", "clip_")(recording)
+
+
 def _hooks_that_keep(recording: Recording) -> bool:
     return any(file.is_user and "_hook" in file.text and ".pop" in file.text for file in recording.files)
 
@@ -377,7 +382,7 @@ _ENTRIES = (
     Entry("optimizers.weights.average_without_statistics", _a_pass_and_a_call("F.batch_norm")),
     Entry("optimizers.order.gradient_views_lost", _a_pass_and_a_write),
     Entry("optimizers.order.clipped_in_vain", _a_pass_and_a_call("nn.utils.clip_grad")),
-    Entry("optimizers.order.clipped_while_accumulating", _a_pass_and_a_call("nn.utils.clip_grad", "clamp_", "clip_")),
+    Entry("optimizers.order.clipped_while_accumulating", _clips_or_hooks),
     Entry("modules.mode_of_module", _a_mode_or_a_step),
     Entry("modules.copy_runs_original", _a_call("__deepcopy__")),
     Entry("modules.average_in_evaluation", _an_event(EventKind.TRAINING_MODE)),

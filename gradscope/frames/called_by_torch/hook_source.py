@@ -90,6 +90,21 @@ class HookSource:
                 found.append((node.lineno, node.end_lineno or node.lineno))
         return found
 
+    @property
+    def scales_gradient(self) -> list[Lines]:
+        """Where it writes ``.grad`` of something in place, or clips it: ``p.grad /= n``, ``p.grad.clamp_(-1, 1)``."""
+        found = []
+        for node in self._own():
+            written: ast.AST | None = node.target if isinstance(node, ast.AugAssign) else None
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr.endswith("_"):
+                written = node if "clip_grad" in node.func.attr else node.func.value
+            parts = ast.walk(written) if written is not None else ()
+            if isinstance(node, ast.AugAssign | ast.Call) and any(
+                isinstance(part, ast.Attribute) and (part.attr == "grad" or "clip_grad" in part.attr) for part in parts
+            ):
+                found.append((node.lineno, node.end_lineno or node.lineno))
+        return found
+
     def keeps_first(self) -> Lines | None:
         """Where it returns what it keeps of the first thing that it was given; None where it does not.
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizers.calls_beside_passes import called_beside
+from gradscope.analysis.diagnoses.optimizers.order.scaled_when_accumulated import scaled_when_accumulated
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.passes.gradient_lives import first_after, last_before, ops_between
 from gradscope.analysis.report_model import Evidence
@@ -48,6 +49,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     for leaves in found.values():
         if _limits(sources, leaves):
             yield _finding(sources, leaves)
+    yield from scaled_when_accumulated(sources)
 
 
 def _clipped_again(sources: Sources, tensor: int, clips: list[int]) -> list[_Again]:
@@ -113,7 +115,7 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""A line clipped the gradients, another backward pass added to them, and the line clipped the sum
-            again, all before one step.""",
+            again, all before one step. Or so did a hook of register_post_accumulate_grad_hook, in each pass.""",
         reason="""Clipping scales all that is in .grad. What the first pass gave is made smaller with each clipping,
             what the last one gave only once: the step goes another way than the gradient of the whole batch.""",
         remedy="""Clip once, after the last backward pass of the accumulation and before the step: under the same
