@@ -81,6 +81,12 @@ def test_the_sentence_says_how_many_there_were() -> None:
     assert "self.outputs gets a tensor step after step and loses none: 9 (4.5 KiB) were there when the last" in one.text
 
 
+def test_entries_of_each_evaluation_are_told_after_the_function_that_held_them_returned() -> None:
+    source = TRAINER.replace("self.outputs.append(out)", "self.outputs.append({'out': out, 'mean': out.mean()})")
+    source = source.replace("range(3)", "range(5)")
+    assert told(source) == [line_of(source, "# put")]
+
+
 def test_one_that_begins_in_a_function_and_is_handed_to_what_keeps_is_told_there() -> None:
     source = """
     import torch

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from gradscope.frames.syntax_trees import dotted_name, last_name, parsed
 
-_PUTS = frozenset(("append", "appendleft", "add", "insert"))
+_PUTS = frozenset(("append", "appendleft", "add", "insert", "extend"))
 _GIVES = frozenset(("setdefault", "get"))
 _ASKS = frozenset(("len", "id", "isinstance", "hasattr", "print", "bool"))
 """Functions by which nothing of an item gets anywhere."""

@@ -98,7 +98,7 @@ class _Kept:
             users = index.users.of(tensor)
             is_used = self._lives(tensor) and len(users) > 0 and users[-1] > later
             # One that went, and not at once: it was emptied, or holds the last few.
-            if is_used or (not self._lives(tensor) and self._died[tensor] > later):
+            if is_used or (not self._lives(tensor) and later < self._died[tensor] <= self._last_step):
                 return ()
         return tuple(kept)
 
