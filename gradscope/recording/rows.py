@@ -125,7 +125,8 @@ class EventKind(IntEnum):
     smaller, were made as small as the largest is then, and the 2-norms before and after; how many ``repeats``
     of the first gradient, which it left as it was, were all others that it made of another one. Of hooks on modules
     that were registered when frames had been ``compiled``: how many had been at the end, and how many hooks were
-    ``removed``."""
+    ``removed``. Where each look found that the hook had ``taken`` the gradient away: of each leaf how many looks did,
+    and how many of its elements moved between the first and the last."""
     LEARNING_RATE = 8
     """An optimizer was about to step, and which of its groups had a learning rate of ``zero``, or that the rate is next
     to nothing (``tiny``, beside that of the ``first`` step), had changed or was not known; or a ``scheduler`` of it was
@@ -242,8 +243,10 @@ class EventKind(IntEnum):
     subject is the span of the call that began the passes."""
     PACKED = 131
     """Of the tensors that a pack ``function`` of saved-tensor hooks was given (``packed``) so many were ``mixed_up``:
-    what came back for them was put away for another one. Noted at the end for each place that puts hooks in force (the
-    span) and each such function, if there are any; the function's first line is the span ``place``."""
+    what came back for them was put away for another one. Of those ``compared`` by some of their values so many were
+    ``lost``: ``off`` by up to so much of their size, or, ``bad``, no longer finite. Noted at the end for each place
+    that puts hooks in force (the span) and each such function, if there are any; the function's first line is the span
+    ``place``."""
     RERUN_STATE = 121
     """What checkpointed functions found of state that is no tensor, when backward ran them again; noted at the end for
     each place that calls checkpoint. The class of an object (empty: a file's own names), an attribute, and pairs of
