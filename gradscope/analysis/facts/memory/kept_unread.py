@@ -55,7 +55,7 @@ def kept_unread(index: Index, names: dict[int, list[tuple[int, int, int]]]) -> I
     for container in unread_containers(texts):
         if any((files[one.file], one.function) in ran for one in container.unnamed_reads):
             continue
-        kept = _Kept(index, names, files, container, steps[-1])
+        kept = _OfContainer(index, names, files, container, steps[-1])
         tensors, put, nbytes = kept.tensors, kept.put, kept.nbytes
         if put is None or nbytes < _BYTES:
             continue
@@ -64,7 +64,7 @@ def kept_unread(index: Index, names: dict[int, list[tuple[int, int, int]]]) -> I
             yield KeptUnread(files[put.file], put, tensors, nbytes, kept.until_the_end)
 
 
-class _Kept:
+class _OfContainer:
     """What a list or dict kept, and nothing else does."""
 
     def __init__(
