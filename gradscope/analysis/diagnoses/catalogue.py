@@ -271,6 +271,7 @@ _ENTRIES = (
     Entry("losses.weighted_after_mean", _a_pass),
     Entry("losses.target_with_gradient", _a_pass),
     Entry("losses.teacher_trained", _a_step),
+    Entry("losses.target_never_updated", _a_step),
     Entry("losses.advantage_with_gradient", _a_pass_and_a_call("log_prob", "softmax", "cross_entropy", "nll_loss")),
     Entry("losses.score_of_tracked_sample", _a_pass_and_a_call(".log_prob")),
     Entry("losses.ratio_without_gradient", _a_pass_and_a_call(".exp")),
