@@ -73,3 +73,64 @@ def test_the_copy_or_what_asks_for_it_is_the_cause(rounds: str, line: int) -> No
 )
 def test_other_writes_are_meant(rounds: str) -> None:
     assert said(rounds) == []
+
+
+TARGET = """
+import copy, torch
+from torch import nn
+def made(): return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+def moved(source, to):
+    with torch.no_grad():
+        for p, q in zip(source.parameters(), to.parameters()): q.data.copy_(0.9 * q.data + 0.1 * p.data)
+def followed(source, to):
+    for p, q in zip(source.parameters(), to.parameters()): q.data.mul_(0.9).add_(0.1 * p.data)
+def mixed(source, to):
+    own, others = to.state_dict(), source.state_dict()
+    to.load_state_dict({name: 0.9 * own[name] + 0.1 * others[name] for name in own})
+net, target = made(), made()
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+for step in range(20):
+    x = torch.randn(8, 4)
+    with torch.no_grad(): goal = x[:, :1] + 0.9 * target(x)
+    loss = (net(x) - goal).pow(2).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    UPDATE
+with torch.no_grad(): made()(x), target(x)
+"""
+
+
+def said_of_targets(update: str, source: str = TARGET) -> list[int]:
+    answers = build(recorded(source.replace("UPDATE", update))).answers
+    return [cause.line for one in answers if one.code == "weights-overwritten" for cause in one.causes]
+
+
+@pytest.mark.parametrize(
+    ("update", "lines"),
+    [
+        ("moved(target, net)", [21, 6]),
+        ("followed(target, net)", [21, 8]),
+        ("if step % 4 == 3: mixed(target, net)", [21, 11]),
+        ("if step % 4 == 3: net.load_state_dict(target.state_dict())", [21]),
+    ],
+)
+def test_a_network_that_is_written_from_its_target(update: str, lines: list[int]) -> None:
+    assert said_of_targets(update) == lines
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        pytest.param("moved(net, target)", id="the right way"),
+        pytest.param("moved(net, target); moved(target, net)", id="both ways"),
+        pytest.param("if step == 5: net.load_state_dict(target.state_dict())", id="once"),
+    ],
+)
+def test_targets_that_follow(update: str) -> None:
+    assert said_of_targets(update) == []
+
+
+def test_a_network_that_is_pulled_to_one_that_gives_no_targets() -> None:
+    source = TARGET.replace("0.9 * target(x)", "x[:, 1:2]")
+    assert said_of_targets("if step % 4 == 3: moved(target, net)", source) == []

@@ -29,6 +29,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
     if sources.index.recording.info.outcome.kind not in ("ok", "exit"):
         return
     for one in target_networks(sources.index, sources.passes, sources.lives):
+        if one.given_back or one.copied < 0:
+            continue  # (the wrong way round, or both ways)
         text = _in_text(sources, one)
         if text.reason is not None and _is_told(one, text.reason):
             yield _not_reached(sources, one, text, text.reason)

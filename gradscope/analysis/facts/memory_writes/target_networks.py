@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.losses.factors import AS_IT_IS, called
 from gradscope.analysis.facts.memory_writes.overwritten_weights import whole_copies
+from gradscope.analysis.facts.memory_writes.values_written import made_of, writes_beside_steps
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.writes import last_written
@@ -36,9 +37,9 @@ class TargetNetwork(NamedTuple):
     leaves: tuple[int, ...]
     """Its parameters."""
     originals: tuple[int, ...]
-    """The parameters that they were copied from."""
+    """The parameters that they were copied from, or are written into."""
     copied: int
-    """The call that copied them, or the last of several."""
+    """The call that copied them, or the last of several; NONE where they are only written into the others."""
     steps: tuple[int, ...]
     """The steps that changed what they were copied from since."""
     runs: tuple[int, ...]
@@ -47,32 +48,60 @@ class TargetNetwork(NamedTuple):
     """The last op in which a result of it met one of the network, in what that is trained by; NONE: none was seen."""
     is_bootstrapped: bool
     """What it gave was made smaller by a factor and added to what it did not give, on the way there."""
+    given_back: tuple[int, ...]
+    """The calls that wrote the first of what they were copied from with values made of the first of them."""
 
 
 def target_networks(index: Index, passes: Passes, lives: GradientLives) -> Iterator[TargetNetwork]:
-    """One for all that one statement copied."""
+    """One for all that one statement copied, and for all that one statement writes into what is trained."""
     copies = _copies(index, lives)
+    given = _given_back(index, lives)
+    for leaf, (original, _) in given.items():
+        copies.setdefault(leaf, (NONE, original))
     if not copies:
         return
-    loads = whole_copies(index)
-    written, together = last_written(index), dict[int, list[int]]()
+    written, together = last_written(index), dict[tuple[int, int], list[int]]()
     for leaf, (op, original) in copies.items():
-        is_trained_before = any(step < op for step in lives.steps[original])
-        if written.get(index.storage_at(leaf, op), NONE) <= op and not is_trained_before:
-            together.setdefault(index.op_statement[op], []).append(leaf)
+        first = op if op >= 0 else lives.steps[original][0]
+        is_trained_before = any(step < first for step in lives.steps[original])
+        if written.get(index.storage_at(leaf, first), NONE) <= first and not is_trained_before:
+            by = given[leaf][1][-1] if leaf in given else NONE
+            key = (index.op_statement[op], NONE) if op >= 0 else (NONE, index.op_statement[by])
+            together.setdefault(key, []).append(leaf)
     for leaves in together.values():
-        if _are_given_back(index, leaves, [copies[leaf][1] for leaf in leaves], loads):
-            continue
         copied = max(copies[leaf][0] for leaf in leaves)
         originals = tuple(copies[leaf][1] for leaf in leaves)
         steps = tuple(sorted({op for one in originals for op in lives.steps[one] if op > copied}))
-        first = [op for leaf in leaves[:1] for op in index.users.of(leaf) if steps and op > max(copied, steps[0])]
-        if index.times(steps) < STEPS or not first:
+        runs = [op for leaf in leaves[:1] for op in index.users.of(leaf) if steps and op > max(copied, steps[0])]
+        if index.times(steps) < STEPS or not runs:
             continue
         walk = _Walk(index, passes, frozenset(originals))
-        met = next((found for op in first[: -_RUNS - 1 : -1] if (found := walk.from_op(op)) is not None), None)
+        met = next((found for op in runs[: -_RUNS - 1 : -1] if (found := walk.from_op(op)) is not None), None)
         meets, is_bootstrapped = met if met is not None else (NONE, False)
-        yield TargetNetwork(tuple(leaves), originals, copied, steps, tuple(first), meets, is_bootstrapped)
+        back = tuple(op for op in given[leaves[0]][1] if op > copied) if leaves[0] in given else ()
+        yield TargetNetwork(tuple(leaves), originals, copied, steps, tuple(runs), meets, is_bootstrapped, back)
+
+
+def _given_back(index: Index, lives: GradientLives) -> dict[int, tuple[int, list[int]]]:
+    """For each parameter without gradients one that is stepped and written with values made of it, and these writes."""
+    flags, layouts = (index.recording.tensors.column(name) for name in ("flags", "layout"))
+    constant = {
+        index.storage_at(leaf, index.op_count): leaf
+        for leaf, flag in enumerate(flags)
+        if flag & PARAMETER and leaf not in lives.passes and leaf not in lives.steps
+    }
+    found = dict[int, tuple[int, list[int]]]()
+    if not constant:
+        return found
+    writes = writes_beside_steps(index, lives.steps)
+    for leaf, steps in lives.steps.items():
+        storage = index.storage_at(leaf, index.op_count)
+        for op in (one for one in writes[storage] if one > steps[0]):
+            for on in made_of(index, op, storage):
+                source = constant.get(on, NONE)
+                if source >= 0 and layouts[source] == layouts[leaf]:
+                    found.setdefault(source, (leaf, []))[1].append(op)
+    return found
 
 
 def _copies(index: Index, lives: GradientLives) -> dict[int, tuple[int, int]]:
@@ -99,22 +128,6 @@ def _copies(index: Index, lives: GradientLives) -> dict[int, tuple[int, int]]:
         runs[key] = runs.get(key, 0) + 1
     repeated = {statement for (statement, _), times in runs.items() if times > 1}  # (one of several targets in turn)
     return {leaf: one for leaf, one in found.items() if index.op_statement[one[0]] not in repeated}
-
-
-def _are_given_back(
-    index: Index, leaves: list[int], originals: list[int], loads: dict[int, list[tuple[int, int]]]
-) -> bool:
-    """Whether copies are written into what they were copied from, or mixed with it: there is another thing to say."""
-    storages = {index.storage_at(leaf, index.op_count) for leaf in leaves}
-    for leaf, original in zip(leaves, originals, strict=True):
-        if any(
-            index.storage_at(source, op) in storages
-            for op, source in loads.get(index.storage_at(original, index.op_count), ())
-        ):
-            return True
-        if not set(index.users.of(leaf)).isdisjoint(index.users.of(original)):
-            return True
-    return False
 
 
 def _deep_copies(index: Index) -> dict[int, tuple[int, int]]:

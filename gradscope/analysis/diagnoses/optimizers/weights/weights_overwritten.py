@@ -12,8 +12,10 @@ from gradscope.analysis.facts.memory_writes.carried_states import CarriedState, 
 from gradscope.analysis.facts.memory_writes.drawn_masks import DrawnMask, drawn_masks
 from gradscope.analysis.facts.memory_writes.overwritten_weights import STEPS, Overwritten, OverwrittenWeights
 from gradscope.analysis.facts.memory_writes.rounded_weights import Rounded, RoundedWeights
+from gradscope.analysis.facts.memory_writes.target_networks import TargetNetwork, target_networks
 from gradscope.analysis.facts.passes.gradient_lives import last_before
-from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.frames.blocks.updates_written import updates_written
 from gradscope.recording.rows import EventKind
 
 _SAYS = {
@@ -34,10 +36,12 @@ def _find(sources: Sources) -> Iterator[Finding]:
     if not any(len(steps) >= STEPS for steps in lives.steps.values()):
         return
     alike: dict[tuple[int, str], list[Overwritten]] = {}
+    told = set[int]()
     for one in OverwrittenWeights(index, lives).found():
         alike.setdefault((index.op_statement[one.copies[-1]], one.source), []).append(one)
     for (_, source), group in alike.items():
         tensors, last = [one.tensor for one in group], group[0].copies[-1]
+        told.update(tensors)
         names = sources.listed([sources.names.of(tensor) for tensor in tensors])
         writes, causes = index.call_name(last), sources.cause("write", last)
         if source != "towards":  # (which of two is written is decided where it is written)
@@ -52,9 +56,47 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("ops", op) for one in group for op in one.copies[-STEPS:]],
             advice=_INSTEAD[source],
         )
+    yield from _from_targets(sources, told)
     yield from _rounded(sources)
     yield from _masked(sources)
     yield from _carried(sources)
+
+
+def _from_targets(sources: Sources, told: set[int]) -> Iterator[Finding]:
+    """One finding for each network that gets the values of its own target network, which gets none."""
+    index = sources.index
+    for one in target_networks(index, sources.passes, sources.lives):
+        writes = one.given_back
+        is_again = len(writes) > 1 and any(writes[0] < step < writes[-1] for step in one.steps)
+        if not is_again or one.meets < 0 or not told.isdisjoint(one.originals):
+            continue
+        names, source = (
+            sources.listed([sources.names.of(leaf) for leaf in some]) for some in (one.originals, one.leaves)
+        )
+        called, causes = _call_of_both(sources, one), sources.cause("write", writes[-1])
+        line = called[0].line if called else index.op_line(writes[-1])
+        since = f" since line {index.op_line(one.copied)} copied them" if one.copied >= 0 else ""
+        yield sources.finding(
+            f"Line {line}: {names} are written from {source} between the steps ({index.times(writes):,} times), not "
+            "the other way round",
+            why=f"nothing writes {source}{since}, so that the network is pulled back to them, and line "
+            f"{index.op_line(one.meets)} takes its targets from values of the beginning",
+            op=writes[-1],
+            tensors=one.originals,
+            causes=[*called, *causes],
+            evidence=[Evidence("ops", op) for op in writes[-2:]],
+            advice="Exchange the two.",
+        )
+
+
+def _call_of_both(sources: Sources, one: TargetNetwork) -> list[Cause]:
+    """The call that hands both networks to the function that writes; empty where that knows them by itself."""
+    index, at = sources.index, sources.index.statements[sources.index.op_statement[one.given_back[-1]]]
+    copy, original = (set(sources.names.of(leaves[0]).split(".")) for leaves in (one.leaves, one.originals))
+    text = index.recording.files[at.file].text if at.file >= 0 else ""
+    found = updates_written(text, original - copy, copy - original)
+    calls = [update for update in found if update.callee[0] and update.callee[0] <= at.line <= update.callee[1]]
+    return [sources.cause_of_line("write", at.file, one.line, one.end_line, "") for one in calls[:1]]
 
 
 def _carried(sources: Sources) -> Iterator[Finding]:
@@ -133,7 +175,8 @@ DIAGNOSIS = Diagnosis(
         meaning="""After each step of an optimizer, and before the next pass, the program copied other values into the
             parameters: always the same ones, the running average of the parameters themselves, or their own values,
             rounded or masked by what was drawn anew. Or each forward pass put what the network computed (a hidden
-            state) in the place of a parameter that it had used (a learned first state).""",
+            state) in the place of a parameter that it had used (a learned first state). Or a network is
+            written now and then from the target network of its own loss, which nothing writes.""",
         reason="""load_state_dict and copy_ write into the very parameters that the optimizer steps. A checkpoint that
             is loaded inside the loop takes the training back to it each time. An average that is copied into the live
             model lets through only a small part of each step, (1 - decay) of it. Of rounded weights a step that
