@@ -3,7 +3,7 @@
 import pytest
 
 from gradscope.analysis.report_builder import build
-from tests.analysis.building import recorded
+from tests.analysis.building import line_of, recorded
 
 HEAD = """
 import torch
@@ -108,3 +108,49 @@ def test_a_scheduler_that_goes_on_with_the_optimizer_before() -> None:
 )
 def test_optimizers_that_take_turns_are_no_finding(old: str, new: str) -> None:
     assert said(REPLACED.replace(old, new)) == []
+
+
+ROUNDS = """\
+schedule = lr_scheduler.StepLR(optimizer, 3)  # made
+def follow():  # follow
+    schedule.step()
+for epoch in range(6):
+    for i in range(3):
+        step()
+    UPDATE
+"""
+
+
+def told(source: str) -> list[tuple[str, list[int]]]:
+    answers = build(recorded(HEAD + source)).answers
+    return [(one.severity, [cause.line for cause in one.causes]) for one in answers if one.code in CODES]
+
+
+def test_a_step_that_is_never_reached() -> None:
+    line, when = line_of(HEAD + ROUNDS, "# made"), line_of(HEAD + ROUNDS, "UPDATE")
+    assert told(ROUNDS.replace("UPDATE", "pass")) == [("warning", [line + 1, line])]
+    assert told(ROUNDS.replace("UPDATE", "if epoch > 10: follow()")) == [("warning", [when, line])]
+    assert told(ROUNDS.replace("UPDATE", "if epoch % 10 == 9: follow()")) == [("note", [when])]
+    assert told(ROUNDS.replace("UPDATE", "if layer.bias is None: follow()")) == []  # a setting
+    assert told(ROUNDS.replace("UPDATE", "follow()")) == []
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        ("lr_scheduler.StepLR(optimizer, 3)", ["scheduler-in-vain"]),
+        ("lr_scheduler.LambdaLR(optimizer, lambda i: 0.9 ** i)", ["scheduler-in-vain"]),
+        ("lr_scheduler.ExponentialLR(optimizer, 0.9)", []),
+        ("lr_scheduler.StepLR(optimizer, 1, 0.9)", []),
+    ],
+)
+def test_a_scheduler_that_is_made_in_each_round(made: str, expected: list[str]) -> None:
+    source = f"for epoch in range(6):\n    s = {made}\n    step()\n    s.step()\n"
+    assert [code for code, _ in said(source)] == expected
+    cycles = f"for cycle in range(6):\n    s = {made}\n    for i in range(3):\n        step()\n        s.step()\n"
+    assert said(cycles) == []
+
+
+def test_rates_that_are_set_to_zero_by_hand() -> None:
+    source = "for epoch in range(9):\n    for g in optimizer.param_groups: g['lr'] = 0.1 * (epoch // 100)\n    step()\n"
+    assert said(source) == [("learning-rate-zero", [10])]

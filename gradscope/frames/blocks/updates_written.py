@@ -13,6 +13,7 @@ _WRITES = frozenset("copy_ lerp_ mul_ add_ sub_ set_ __setitem__".split())  # no
 _LOADS = frozenset(("load_state_dict", "update_parameters"))
 _READS_FILES = frozenset(("load", "load_file", "load_model"))
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+WHOLE_TEXT = 1, sys.maxsize
 _CALLERS = 3
 """Functions that are followed from a statement to where they are called."""
 
@@ -72,6 +73,14 @@ def updates_written(text: str, models: Collection[str], others: Collection[str])
     return found
 
 
+def calls_of_step(text: str, name: str) -> list[int]:
+    """The lines that call ``step`` of something by its whole name: ``self.schedule``."""
+    tree = parsed(text)
+    nodes = ast.walk(tree) if tree is not None else ()
+    calls = (node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute))
+    return [node.lineno for node in calls if ast.unparse(node.func) == f"{name}.step"]
+
+
 def not_reached(text: str, line: int) -> NotReached | None:
     """The condition around a statement, or around the one call of its function; None where there is neither.
 
@@ -114,7 +123,7 @@ def _of_branch(branch: ast.If, scope: ast.stmt | ast.Module | None) -> NotReache
     compared = [part for part in parts if isinstance(part, ast.Compare)]
     sizes = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
     is_compared = any(isinstance(how, sizes) for part in compared for how in part.ops)
-    lines = (1, sys.maxsize) if not isinstance(scope, ast.stmt) else (scope.lineno, (scope.end_lineno or 0) + 1)
+    lines = WHOLE_TEXT if not isinstance(scope, ast.stmt) else (scope.lineno, (scope.end_lineno or 0) + 1)
     return NotReached(branch.lineno, ast.unparse(branch.test), "", is_counted, is_compared, lines)
 
 

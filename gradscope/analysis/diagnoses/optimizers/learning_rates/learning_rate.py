@@ -17,6 +17,7 @@ from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
 from gradscope.frames.blocks.loops_around import loops_around
 from gradscope.frames.called_by_torch.integer_divisions import divided_in_factor
+from gradscope.frames.names.rates_of_groups import rates_written
 from gradscope.recording.rows import EventKind
 
 STEPS = 3
@@ -211,9 +212,22 @@ def _set_to_zero(sources: Sources, optimizer: Optimizer, schedulers: list[Happen
         made = sources.cause_of_event("made", optimizer.made)
         return f"line {optimizer.line} makes it with lr=0", made
     causes = [cause for event in schedulers for cause in sources.cause_of_event("set", event)]
+    if not causes and rates and all(rates) and None not in rates:
+        return _set_by_hand(sources)
     if len(causes) == 1:
         return f"the {schedulers[0].detail.get('scheduler')} of line {causes[0].line} sets it", causes
     return "", causes
+
+
+def _set_by_hand(sources: Sources) -> tuple[str, list[Cause]]:
+    """The one statement of the program that sets the rate of a group: what no scheduler did, it did."""
+    recording = sources.index.recording
+    files = enumerate(recording.files)
+    places = [(file, line) for file, row in files if row.is_user for line, _ in rates_written(row.text)]
+    if len(places) != 1:
+        return "", []
+    file, line = places[0]
+    return f"line {sources.index.line(file, line)} sets it", [sources.cause_of_line("set", file, line, line, "")]
 
 
 def _brought_back(sources: Sources, loaded: Happened) -> tuple[str, list[Cause]]:
