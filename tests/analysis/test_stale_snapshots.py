@@ -73,6 +73,29 @@ model(torch.ones(2, 3)).pow(2).sum().backward()
 optimizer.step()
 print(start)
 """,
+    "arrays of all weights": """
+start = {name: value.numpy() for name, value in model.state_dict().items()}  # taken
+optimizer.zero_grad()
+model(torch.ones(2, 3)).pow(2).sum().backward()
+optimizer.step()
+print(start["weight"])
+""",
+    "an array that numpy makes of a tensor": """
+import numpy as np
+start = np.asarray(model.weight.detach())  # taken
+optimizer.zero_grad()
+model(torch.ones(2, 3)).pow(2).sum().backward()
+optimizer.step()
+print(start)
+""",
+    "an array by dlpack": """
+import numpy as np
+start = np.from_dlpack(model.weight.detach())  # taken
+optimizer.zero_grad()
+model(torch.ones(2, 3)).pow(2).sum().backward()
+optimizer.step()
+print(start)
+""",
     "an array in a loop": """
 for epoch in range(3):
     train()
@@ -329,6 +352,21 @@ print(torch.stack(kept).sum())
 start = model.weight.detach().numpy().copy()
 for parameter in model.parameters():
     parameter.data.add_(1)
+print(start)
+""",
+    "arrays of all weights that are copied": """
+start = {name: value.numpy().copy() for name, value in model.state_dict().items()}
+optimizer.zero_grad()
+model(torch.ones(2, 3)).pow(2).sum().backward()
+optimizer.step()
+print(start["weight"])
+""",
+    "an array of another type": """
+import numpy as np
+start = np.asarray(model.weight.detach(), dtype=np.float64)
+optimizer.zero_grad()
+model(torch.ones(2, 3)).pow(2).sum().backward()
+optimizer.step()
 print(start)
 """,
     "arrays that are copied, in a list": """

@@ -9,9 +9,10 @@ import ast
 from typing import NamedTuple
 
 from gradscope.frames.blocks.loops_around import share_a_loop
-from gradscope.frames.syntax_trees import parsed
+from gradscope.frames.syntax_trees import last_name, parsed
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+_ARRAYS = frozenset(("numpy", "asarray", "from_dlpack"))
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 
 
@@ -54,10 +55,16 @@ class LaterReads:
         return any(line > end for line in reads) and not any(first <= line <= end for line in reads)
 
     def is_array(self, line: int) -> bool:
-        """Whether the statement at a line keeps what ``numpy()`` gave as it is: no copy, no result made from it."""
+        """Whether the statement at a line keeps an array of a tensor as it is: no copy, no result made from it.
+
+        That is one alone, or a list or dict of them: ``{name: p.numpy() for name, p in …}``.
+        """
         around = self._around(line)
         value = around.statement.value if around is not None and isinstance(around.statement, ast.Assign) else None
-        return isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "numpy"
+        item = (
+            value.value if isinstance(value, ast.DictComp) else value.elt if isinstance(value, ast.ListComp) else value
+        )
+        return isinstance(item, ast.Call) and last_name(item.func) in _ARRAYS and not item.keywords
 
     def _around(self, line: int) -> _Around | None:
         scope: ast.AST | None = self._tree

@@ -30,6 +30,8 @@ from gradscope.recording.rows import OpKind
 
 _TAKES = re.compile(r"Tensor\.(detach|data\.__get__)|.*\.state_dict")
 """Calls that give the values of a tensor, on its own memory, without its graph."""
+_ARRAYS = frozenset(("Tensor.numpy", "Tensor.__array__", "Tensor.__dlpack__"))
+"""Calls that give an array, or hand it to what makes one, on the same memory."""
 BESIDE = re.compile(
     r"(Tensor|torch)\.(sub|subtract|rsub|__rsub__|equal|allclose|isclose|eq|ne|dist|__eq__|__ne__|copy_|set_)"
     r"|Tensor\.data\.__set__|torch\._foreach_(sub|copy_)"
@@ -243,7 +245,7 @@ class StaleSnapshots:
         """Whether its statement keeps a NumPy array of it, which is on the same memory."""
         index = self._index
         statement = index.statements[self._statement(tensor)]
-        is_read = any(index.func(op) == "Tensor.numpy" for op in index.users.of(tensor))
+        is_read = any(index.func(op) in _ARRAYS for op in index.users.of(tensor))
         return is_read and self._text_of(statement.file).is_array(statement.line)
 
     def _is_named_later(self, tensor: int, written: int) -> bool:
