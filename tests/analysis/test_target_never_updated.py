@@ -80,6 +80,23 @@ def test_an_update_that_the_program_has_and_that_does_not_run(update: str, marke
     assert (severity, lines) == ("warning", [line_of(source, marker), line_of(source, "# copied")])
 
 
+MOVED = """
+def moved(source, to):  # moved
+    for p, q in zip(source.parameters(), to.parameters()): q.data.lerp_(p.data, 0.1)
+"""
+
+
+def test_a_function_that_would_update_any_model_and_that_nothing_calls() -> None:
+    source = MOVED + DQN.format(setup=COPY, goal=NO_GRAD, update="pass")
+    ((severity, lines),) = _found(source)
+    assert (severity, lines[0]) == ("warning", line_of(source, "# moved"))
+
+
+def test_an_update_under_other_names_that_did_not_run_may_be_that_of_the_target() -> None:
+    update = "if step % 500 == 0: [moved(p, q) for p, q in [(net, target)]]"
+    assert not _found(MOVED + DQN.format(setup=COPY, goal=NO_GRAD, update=update))
+
+
 def test_an_average_that_is_never_updated_and_evaluated() -> None:
     source = """
 import copy, torch

@@ -11,6 +11,7 @@ from gradscope.frames.syntax_trees import last_name, parsed
 
 _WRITES = frozenset("copy_ lerp_ mul_ add_ sub_ set_ __setitem__".split())  # noqa: SIM905
 _LOADS = frozenset(("load_state_dict", "update_parameters"))
+_LISTS = frozenset(("parameters", "named_parameters", "state_dict", "buffers"))
 _READS_FILES = frozenset(("load", "load_file", "load_model"))
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 WHOLE_TEXT = 1, sys.maxsize
@@ -70,6 +71,17 @@ def updates_written(text: str, models: Collection[str], others: Collection[str])
             elif name in writers and all(any(_speaks_of(one, names) for one in given) for names in (models, others)):
                 writer = writers[name]
                 found.append(Update(*lines, (writer.lineno, writer.end_lineno or writer.lineno)))
+    return found
+
+
+def writers_of_models(text: str) -> list[tuple[int, int]]:
+    """The lines of all that may write some model, whatever it is called there: loops over parameters, loads."""
+    tree = parsed(text)
+    found = []
+    for node in ast.walk(tree) if tree is not None else ():
+        is_loop = isinstance(node, ast.For) and _writes(node) and _speaks_of(node.iter, _LISTS)
+        if (isinstance(node, ast.For) and is_loop) or (isinstance(node, ast.Call) and last_name(node.func) in _LOADS):
+            found.append((node.lineno, node.end_lineno or node.lineno))
     return found
 
 

@@ -10,7 +10,13 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.target_networks import TargetNetwork, target_networks
 from gradscope.analysis.report_model import Evidence
-from gradscope.frames.blocks.updates_written import NotReached, Update, not_reached, updates_written
+from gradscope.frames.blocks.updates_written import (
+    NotReached,
+    Update,
+    not_reached,
+    updates_written,
+    writers_of_models,
+)
 from gradscope.recording import NONE
 
 
@@ -32,18 +38,20 @@ def _find(sources: Sources) -> Iterator[Finding]:
         if one.given_back or one.copied < 0:
             continue  # (the wrong way round, or both ways)
         text = _in_text(sources, one)
-        if text.reason is not None and _is_told(one, text.reason):
+        if text.reason is not None and _is_told(one, text, text.reason):
             yield _not_reached(sources, one, text, text.reason)
         elif not text.written and one.is_bootstrapped:
             yield _not_written(sources, one)
 
 
-def _is_told(one: TargetNetwork, reason: NotReached) -> bool:
+def _is_told(one: TargetNetwork, text: _Text, reason: NotReached) -> bool:
     """Whether an update that did not run was to: one that nothing calls, or one that waits for a size to be reached.
 
     A condition that is a setting was chosen. Copies that are in no loss are told where nothing calls their update
     alone: of a model that is to be the best so far no later one need be better.
     """
+    if reason.function and text.update is None:
+        return one.is_bootstrapped  # (what it would write is not named there)
     return bool(reason.function) or (one.meets >= 0 and (reason.is_counted or reason.is_compared))
 
 
@@ -71,6 +79,20 @@ def _in_text(sources: Sources, one: TargetNetwork) -> _Text:
             if found.written and reason != found.reason:
                 return _Text(True, file, update, None)
             found = _Text(True, file, update, reason)
+    return found if found.written else _by_other_names(sources, ran)
+
+
+def _by_other_names(sources: Sources, ran: set[tuple[int, int]]) -> _Text:
+    """What may update any model and did not run: a function that nothing calls, or what may have been meant for it."""
+    found = _Text(False, NONE, None, None)
+    for file, row in enumerate(sources.index.recording.files):
+        for first, last in writers_of_models(row.text) if row.is_user else ():
+            if any((file, line) in ran for line in range(first, last + 1)):
+                continue
+            reason = not_reached(row.text, first)
+            if reason is None or not reason.function or (found.written and reason != found.reason):
+                return _Text(True, file, None, None)
+            found = _Text(True, file, None, reason)
     return found
 
 
@@ -108,7 +130,8 @@ def _not_reached(sources: Sources, one: TargetNetwork, text: _Text, reason: NotR
     line, is_note = sources.index.line(text.file, reason.line), reason.is_counted
     names = sources.listed([sources.names.of(leaf) for leaf in one.leaves])
     if reason.function:
-        what = f"nothing calls {reason.function}, and {names}, which it would write, {_keep(sources, one)}"
+        would = ", which it would write," if text.update is not None else ""
+        what = f"nothing calls {reason.function}, and {names}{would} {_keep(sources, one)}"
         advice = "Call it after the optimizer's step."
     else:
         what = f"{reason.test} was never true, so that {names}, which are written under it, {_keep(sources, one)}"
