@@ -20,7 +20,7 @@ from gradscope.frames.blocks.updates_written import (
 from gradscope.recording import NONE
 
 
-class _Text(NamedTuple):
+class _UpdateText(NamedTuple):
     """What the program has to update a copy."""
 
     written: bool
@@ -44,7 +44,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             yield _not_written(sources, one)
 
 
-def _is_told(one: TargetNetwork, text: _Text, reason: NotReached) -> bool:
+def _is_told(one: TargetNetwork, text: _UpdateText, reason: NotReached) -> bool:
     """Whether an update that did not run was to: one that nothing calls, or one that waits for a size to be reached.
 
     A condition that is a setting was chosen. Copies that are in no loss are told where nothing calls their update
@@ -55,13 +55,13 @@ def _is_told(one: TargetNetwork, text: _Text, reason: NotReached) -> bool:
     return bool(reason.function) or (one.meets >= 0 and (reason.is_counted or reason.is_compared))
 
 
-def _in_text(sources: Sources, one: TargetNetwork) -> _Text:
+def _in_text(sources: Sources, one: TargetNetwork) -> _UpdateText:
     recording = sources.index.recording
     models, others = _names(sources, one)
     if not models or not others:
-        return _Text(True, NONE, None, None)  # (what has no name may be written under any)
+        return _UpdateText(True, NONE, None, None)  # (what has no name may be written under any)
     ran = _lines_seen(sources)
-    found = _Text(False, NONE, None, None)
+    found = _UpdateText(False, NONE, None, None)
     for file, row in enumerate(recording.files):
         if not row.is_user:
             continue
@@ -72,27 +72,27 @@ def _in_text(sources: Sources, one: TargetNetwork) -> _Text:
                 continue
             first, last = update.callee if update.callee[0] else (update.line, update.end_line)
             if any((file, line) in ran for line in range(first, last + 1)):
-                return _Text(True, file, update, None)
+                return _UpdateText(True, file, update, None)
             reason = not_reached(row.text, update.line)
             if reason is not None and reason.test and not _is_seen(ran, file, reason.scope):
                 reason = None  # (whether the condition was looked at is not known)
             if found.written and reason != found.reason:
-                return _Text(True, file, update, None)
-            found = _Text(True, file, update, reason)
+                return _UpdateText(True, file, update, None)
+            found = _UpdateText(True, file, update, reason)
     return found if found.written else _by_other_names(sources, ran)
 
 
-def _by_other_names(sources: Sources, ran: set[tuple[int, int]]) -> _Text:
+def _by_other_names(sources: Sources, ran: set[tuple[int, int]]) -> _UpdateText:
     """What may update any model and did not run: a function that nothing calls, or what may have been meant for it."""
-    found = _Text(False, NONE, None, None)
+    found = _UpdateText(False, NONE, None, None)
     for file, row in enumerate(sources.index.recording.files):
         for first, last in writers_of_models(row.text) if row.is_user else ():
             if any((file, line) in ran for line in range(first, last + 1)):
                 continue
             reason = not_reached(row.text, first)
             if reason is None or not reason.function or (found.written and reason != found.reason):
-                return _Text(True, file, None, None)
-            found = _Text(True, file, None, reason)
+                return _UpdateText(True, file, None, None)
+            found = _UpdateText(True, file, None, reason)
     return found
 
 
@@ -126,7 +126,7 @@ def _gives(sources: Sources, one: TargetNetwork) -> str:
     return f"line {sources.index.op_line(one.meets)} takes its targets from what they give"
 
 
-def _not_reached(sources: Sources, one: TargetNetwork, text: _Text, reason: NotReached) -> Finding:
+def _not_reached(sources: Sources, one: TargetNetwork, text: _UpdateText, reason: NotReached) -> Finding:
     line, is_note = sources.index.line(text.file, reason.line), reason.is_counted
     names = sources.listed([sources.names.of(leaf) for leaf in one.leaves])
     if reason.function:

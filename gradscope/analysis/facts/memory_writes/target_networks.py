@@ -75,7 +75,7 @@ def target_networks(index: Index, passes: Passes, lives: GradientLives) -> Itera
         runs = [op for leaf in leaves[:1] for op in index.users.of(leaf) if steps and op > max(copied, steps[0])]
         if index.times(steps) < STEPS or not runs:
             continue
-        walk = _Walk(index, passes, frozenset(originals))
+        walk = _WayToTarget(index, passes, frozenset(originals))
         met = next((found for op in runs[: -_RUNS - 1 : -1] if (found := walk.from_op(op)) is not None), None)
         meets, is_bootstrapped = met if met is not None else (NONE, False)
         back = tuple(op for op in given[leaves[0]][1] if op > copied) if leaves[0] in given else ()
@@ -144,7 +144,7 @@ def _deep_copies(index: Index) -> dict[int, tuple[int, int]]:
     return found
 
 
-class _Walk:
+class _WayToTarget:
     """From the runs of a copy to what its results meet."""
 
     def __init__(self, index: Index, passes: Passes, originals: frozenset[int]) -> None:
