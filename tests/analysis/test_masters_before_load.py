@@ -151,7 +151,8 @@ def test_copies_in_one_row():
                 "net(x).pow(2).sum().backward()",
                 "[m.requires_grad_() for m in optimizer.masters]\n"
                 "        sum(m.pow(2).sum() for m in optimizer.masters).backward()\n"
-                "        net.zero_grad()\n        for p, m in zip(net.parameters(), optimizer.masters):\n            p.grad = m.grad.to(p.dtype)",
+                "        net.zero_grad()\n        for p, m in zip(net.parameters(), optimizer.masters):\n"
+                "            p.grad = m.grad.to(p.dtype)",
             )
         ],
     ],
