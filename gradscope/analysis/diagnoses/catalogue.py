@@ -393,6 +393,7 @@ _ENTRIES = (
     Entry("modules.frozen_norms", _a_mode_or_a_step),
     Entry("modules.frozen_norm_by_batch", _a_mode_or_a_step),
     Entry("modules.dropout_in_evaluation", _an_event(EventKind.TRAINING_MODE)),
+    Entry("modules.evaluation_setting_kept", _an_event(EventKind.TRAINING_MODE)),
     Entry("modules.evaluated_in_training", _an_event(EventKind.TRAINING_MODE)),
     Entry("modules.evaluation_without_eval", _a_pass_and_a_call("F.dropout", "F.batch_norm", "_dropout")),
     Entry("optimizers.order.gradients_applied_again", _a_pass_and_a_write),

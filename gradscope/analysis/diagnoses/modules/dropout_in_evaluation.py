@@ -15,20 +15,19 @@ from collections.abc import Iterator, Sequence
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.modes.mode_of_op import mode_of_op
 from gradscope.analysis.facts.modes.mode_runs import DROPOUTS
-from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
+from gradscope.analysis.facts.modes.training_modes import TrainingModes
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.names.given_names import function_around
 from gradscope.recording import NONE
-from gradscope.recording.flags import EXTERNAL, GRAD, INFERENCE, PARAMETER
+from gradscope.recording.flags import GRAD, INFERENCE
 from gradscope.recording.rows import EventKind
 
 _TRAINING = 3
 """Arguments by position from which on one is ``training``."""
 _ATTENTION = "F.scaled_dot_product_attention"
-_STEPS_BACK = 12
-"""Ops before a dropout among which the last parameter is looked for."""
 _SAMPLES = 3
 """Evaluations of one input with nothing trained between them, from which on they are samples."""
 _SAMPLES_MODELS = re.compile(
@@ -56,7 +55,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     for op in index.calls_of(lambda name: name in DROPOUTS or name == _ATTENTION):
         if spans[op] < 0 or (index.func(op) == _ATTENTION and op not in shares):
             continue
-        call = _mode(index, modes, op)
+        call = mode_of_op(index, modes, op)
         if flags[op] & (GRAD | INFERENCE) == GRAD:
             if index.tensors_made(op):
                 trained.add(spans[op])
@@ -110,21 +109,6 @@ def _function(index: Index, op: int) -> tuple[int, int]:
     if span.file < 0:
         return span.file, span.line
     return span.file, function_around(index.recording.files[span.file].text, span.line)[0]
-
-
-def _mode(index: Index, modes: TrainingModes, op: int) -> ModeCall | None:
-    """The call that set the mode in which an op ran: of a module with the parameters that its inputs come of."""
-    flags, made_by = (index.recording.tensors.column(name) for name in ("flags", "op"))
-    seen, level = {op}, [op]
-    for _ in range(_STEPS_BACK):
-        taken = {tensor for one in level for tensor in index.uses.of(one)}
-        parameters = frozenset(tensor for tensor in taken if flags[tensor] & PARAMETER)
-        if parameters:
-            return modes.last_before(op, parameters)
-        before = {made_by[tensor] for tensor in taken if not flags[tensor] & EXTERNAL and made_by[tensor] < op}
-        level = sorted(before - seen)
-        seen.update(level)
-    return modes.in_force(op)
 
 
 def _draws_samples(sources: Sources, modes: TrainingModes, flags: Sequence[int], words: re.Pattern[str]) -> bool:
