@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from gradscope.analysis.diagnoses.errors.graphs_written import GraphsWritten
+from gradscope.analysis.diagnoses.errors.kept_by_getters import kept_by_getter
 from gradscope.analysis.diagnoses.handed_values import handed_by
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory.caching_functions import caching_lines
@@ -32,6 +33,7 @@ def ways_kept(sources: Sources, entries: list[int], used_up: int, op: int) -> li
         causes = (
             handed
             or _kept_on_object(sources, tensor, used_up)
+            or kept_by_getter(sources, tensor, node, (used_up, op))
             or _kept_where_called(sources, tensor, node, used_up)
             or _stored(sources, tensor, used_up)
             or _kept_by_function(sources, tensor, op)

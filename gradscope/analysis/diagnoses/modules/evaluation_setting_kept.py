@@ -38,8 +38,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""A method that runs in each forward pass assigns a number to an attribute of its module when the
             module is in evaluation mode: if not self.training: self.dropout_p = 0.0. Nothing else assigns to that
-            attribute but __init__. The method ran after eval(), and then again after train() in passes of the training, which
-            read the attribute.""",
+            attribute but __init__. The method ran after eval(), and then again after train() in passes of the training,
+            which read the attribute.""",
         reason="""An attribute keeps what it was given; the next forward pass in training begins with it. From the first
             evaluation on the dropout, momentum or noise of the training is that of the evaluation, without any error.
             """,
