@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Cause
-from gradscope.frames.names.given_again import given_again
+from gradscope.frames.names.handed_out_again import handed_out_again
 from gradscope.frames.names.put_statements import last_part
 
 
@@ -32,7 +32,7 @@ def kept_by_getter(sources: Sources, tensor: int, node: int, between: tuple[int,
         if at.file < 0 or place.function != stored[-1].function or index.op_place(made).file != place.file:
             continue
         text, lines = index.recording.files[at.file].text, (int(stored[-1].line), at.line, int(index.op_line(made)))
-        found = given_again(text, *lines, last_part(index.op_place(made).function))
+        found = handed_out_again(text, *lines, last_part(index.op_place(made).function))
         if found is not None:
             kept = [sources.cause_of_line("saved", at.file, *where, found.function) for where in found.kept]
             return [*kept, sources.cause_of_line("used", at.file, *found.condition, found.function)]

@@ -13,7 +13,7 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-class GivenAgain(NamedTuple):
+class HandedOutAgain(NamedTuple):
     """What a function keeps, and under which condition it gives that; first and last lines."""
 
     function: str
@@ -21,7 +21,7 @@ class GivenAgain(NamedTuple):
     condition: tuple[int, int]
 
 
-def given_again(text: str, stored: int, used: int, made: int, maker: str) -> GivenAgain | None:
+def handed_out_again(text: str, stored: int, used: int, made: int, maker: str) -> HandedOutAgain | None:
     """The function that a statement calls for a value, where that keeps the value and gives it to the next call, too.
 
     Args:
@@ -45,7 +45,7 @@ def given_again(text: str, stored: int, used: int, made: int, maker: str) -> Giv
     returned = set(_returned(functions[0]))
     kept = [one for one in _stores(functions[0], returned) if _is_of(functions[0], one, made, maker)]
     condition = _condition(functions[0], returned, kept) if kept else None
-    return None if condition is None else GivenAgain(name, [_lines(one) for one in kept], _lines(condition))
+    return None if condition is None else HandedOutAgain(name, [_lines(one) for one in kept], _lines(condition))
 
 
 def _returned(function: ast.AST) -> Iterator[str]:
