@@ -40,8 +40,9 @@ _SAMPLES = 32
 """Tensors of which values are kept until they come back."""
 _VALUES = 512
 """Values that are kept of each, about."""
-_OFF = 0.05
-"""How far a tensor may be off that came back, beside its size: float16, or eight bits with a scale, is far nearer."""
+_OFF = 0.3
+"""How far a tensor may be off that came back, beside its size: four bits with a scale, meant to save memory, are nearer
+(some 0.1 of what is spread like noise)."""
 _LOOKS = 16
 """Tensors that came back for one key whose values are looked at."""
 
