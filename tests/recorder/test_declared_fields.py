@@ -16,12 +16,17 @@ class State(NamedTuple):
 DATA = """
 import torch
 from dataclasses import dataclass
+class Kind(type):
+    pass
 @dataclass
-class State:
+class State(metaclass=Kind):
     hidden: torch.Tensor
     cell: torch.Tensor
     def __getattribute__(self, name):
         raise RuntimeError(name)
+def never(*args):
+    raise RuntimeError("compared")
+Kind.__eq__ = Kind.__hash__ = never
 """
 PLAIN = """
 import torch

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import ref
 
-_known: WeakKeyDictionary[type, tuple[str, ...]] = WeakKeyDictionary()
-"""Fields of the classes that were asked for."""
+_known: dict[int, tuple[ref[type], tuple[str, ...]]] = {}
+"""Fields of the classes that were asked for, by ``id``: the class of a class may say what it is equal to."""
 _bases = type.__dict__["__mro__"].__get__
 _own = type.__dict__["__dict__"].__get__
 
@@ -15,9 +15,10 @@ _own = type.__dict__["__dict__"].__get__
 def declared_fields(value: Any) -> Iterator[tuple[str, Any]]:
     """Fields and what they hold; none of a value of another class. No code of the program's runs."""
     kind = type(value)
-    fields = _known.get(kind)
-    if fields is None:
-        fields = _known[kind] = tuple(_declared(kind))
+    known = _known.get(id(kind))
+    if known is None or known[0]() is not kind:
+        known = _known[id(kind)] = ref(kind), tuple(_declared(kind))
+    fields = known[1]
     if not fields:
         return
     if issubclass(kind, tuple):

@@ -191,7 +191,7 @@ class SeenNames:
                 self._rows += (self._tape.text(name), seen.row, op, span, kind)
         elif issubclass(type(value), nn.Module):
             self._bind_module(name, value, op, span, function)
-        elif type(value) in _CONTAINERS:
+        elif any(type(value) is one for one in _CONTAINERS):
             self._bind_items(name, value, op, span, function)
         else:
             for field, part in declared_fields(value):
