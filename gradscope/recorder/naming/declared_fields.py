@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 from weakref import ref
 
+from gradscope.recorder.naming.instance_attributes import attributes_of
+
 _known: dict[int, tuple[ref[type], tuple[str, ...]]] = {}
 """Fields of the classes that were asked for, by ``id``: the class of a class may say what it is equal to."""
 _bases = type.__dict__["__mro__"].__get__
@@ -24,7 +26,7 @@ def declared_fields(value: Any) -> Iterator[tuple[str, Any]]:
     if issubclass(kind, tuple):
         yield from zip(fields, tuple.__iter__(value), strict=False)
         return
-    held = object.__getattribute__(value, "__dict__") if any("__dict__" in _own(base) for base in _bases(kind)) else {}
+    held = attributes_of(value)
     yield from ((name, held[name]) for name in fields if name in held)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from gradscope.frames.frame_locals import reading_locals
 from gradscope.recorder.naming.held_in_logs import held_in_logs
-from gradscope.recorder.naming.instance_attributes import attributes_of
+from gradscope.recorder.naming.instance_attributes import attributes_of, is_one_of
 
 ITEMS = 256
 """Items of one container, and attributes of one object, that are looked at."""
@@ -29,6 +29,7 @@ DEPTH = 4
 
 _DICTS = (dict, OrderedDict, defaultdict)
 _LISTS = (list, tuple, deque)
+_PLAIN = (int, float, str, bool, bytes, type)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -60,10 +61,10 @@ def _parts(
     path: str, value: Any, namespace: Mapping[str, Any], is_user: Callable[[str], bool]
 ) -> list[tuple[str, Any]]:
     kind = type(value)
-    if kind in _DICTS:
+    if is_one_of(kind, _DICTS):
         pairs = list(value.items())[:ITEMS]
         return [(f"{path}[{key!r}]", part) for key, part in pairs if type(key) in (str, int)]
-    if kind in _LISTS:
+    if is_one_of(kind, _LISTS):
         return [(f"{path}[{key}]", part) for key, part in enumerate(list(value)[:ITEMS])]
     if kind is MethodType:
         return [(path, value.__self__)]
@@ -108,7 +109,7 @@ def _in_generator(path: str, generator: Any, is_user: Callable[[str], bool]) -> 
 
 
 def _is_plain(value: Any) -> bool:
-    return value is None or type(value) in (int, float, str, bool, bytes, type)
+    return value is None or is_one_of(type(value), _PLAIN)
 
 
 def _is_filled(cell: Any) -> bool:

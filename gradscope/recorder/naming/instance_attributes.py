@@ -1,7 +1,8 @@
-"""The attributes of an object itself, without running any code of its class."""
+"""The attributes and the class of an object itself, without running any code of the program's."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -12,3 +13,8 @@ def attributes_of(value: Any) -> dict[str, Any]:
     except AttributeError:
         return {}
     return found if type(found) is dict else {}
+
+
+def is_one_of(kind: type, kinds: Iterable[type]) -> bool:
+    """Whether a class is one of some; ``in`` would ask the class of the class what it equals."""
+    return any(kind is one for one in kinds)

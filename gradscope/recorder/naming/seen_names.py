@@ -21,6 +21,7 @@ from torch.nn.utils import stateless
 from gradscope.frames.frame_locals import reading_locals
 from gradscope.frames.statements import END, SourceStatement, is_stored_by
 from gradscope.recorder.naming.declared_fields import declared_fields
+from gradscope.recorder.naming.instance_attributes import is_one_of
 from gradscope.recorder.naming.last_statements import Call, LastStatements, calls_to
 from gradscope.recorder.naming.wrappers import behind_wrappers, wrapped_name
 from gradscope.recorder.places.call_sites import Site, SourceFiles
@@ -191,7 +192,7 @@ class SeenNames:
                 self._rows += (self._tape.text(name), seen.row, op, span, kind)
         elif issubclass(type(value), nn.Module):
             self._bind_module(name, value, op, span, function)
-        elif any(type(value) is one for one in _CONTAINERS):
+        elif is_one_of(type(value), _CONTAINERS):
             self._bind_items(name, value, op, span, function)
         else:
             for field, part in declared_fields(value):

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from gradscope.frames.frame_locals import reading_locals
+from gradscope.recorder.naming.instance_attributes import is_one_of
 from gradscope.recorder.naming.last_statements import calls_to
 from gradscope.recorder.naming.seen_names import SeenNames, is_user_name, look_up
 from gradscope.recorder.places.call_sites import Site
@@ -120,7 +121,7 @@ class Unseen:
         """
         self._changed_by_op = set()
         for name, tensor in list(namespace.items()):
-            if type(tensor) not in PLAIN or not is_user_name(name) or not self._is_news(tensor):
+            if not is_one_of(type(tensor), PLAIN) or not is_user_name(name) or not self._is_news(tensor):
                 continue
             call = self._sites.call_at_end(name, filename)
             if call is not None:
