@@ -72,6 +72,12 @@ def _steps_alone(recording: Recording) -> bool:
     return EventKind.OPTIMIZER in recording.events.column("kind") and not _a_pass(recording)
 
 
+def _looks_up_states(recording: Recording) -> bool:
+    return _a_step(recording) and any(
+        file.is_user and ".state." in file.text and "param_groups" in file.text for file in recording.files
+    )
+
+
 def _steps_of_lbfgs(recording: Recording) -> bool:
     return "optim.LBFGS.step" in recording.strings
 
@@ -428,6 +434,7 @@ _ENTRIES = (
     Entry("sharing.optimizer_state_kept", _an_event(EventKind.OPTIMIZER_STATE)),
     Entry("sharing.optimizer_state_shared", _an_event(EventKind.OPTIMIZER_STATE)),
     Entry("optimizers.members.state_mixed_up", _an_event(EventKind.OPTIMIZER_STATE)),
+    Entry("optimizers.members.state_left_behind", _looks_up_states),
     Entry("sharing.one_tensor_two_names", _a_write),
     Entry("sharing.tied_by_data", _a_step),
     Entry("sharing.steps_change_data", _a_step),
