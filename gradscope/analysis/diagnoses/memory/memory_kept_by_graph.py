@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import ceil
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
@@ -76,6 +77,7 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
     kept: dict[int, int] = {}
     nbytes: dict[int, int] = {}
     keeping: dict[tuple[int, int], set[int]] = {}
+    by_op: dict[int, int] = {}
     left_by: dict[int, set[int]] = {}
     columns = (recording.storages.column(name) for name in ("op", "died", "nbytes", "external"))
     for storage, (op, died, held, external) in enumerate(zip(*columns, strict=True)):
@@ -88,10 +90,10 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
             kept[statement] = kept.get(statement, 0) + times
             nbytes[statement] = nbytes.get(statement, 0) + held * times
             keeping.setdefault((statement, recording.ops.column("span")[op]), set()).add(op)
+            by_op[op] = max(by_op.get(op, 0), times)
             left_by.setdefault(statement, set()).add(storage)
-    # Calls of one span, of which a run makes one or more: there are at least as many as runs that left something.
-    calls = {statement: max(len(ops) for (of, _), ops in keeping.items() if of == statement) for statement in kept}
     runs = sources.runs.of
+    leaving = _runs_that_left(index, runs, by_op)
     results = kept_results(index, sources.names, sources.names_held, AT_LEAST)
     holder, written_at = _deepest_accumulator(index, sources.names), NONE
     if holder < 0 and results is None:
@@ -102,9 +104,7 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
     is_large = sum(nbytes.values()) >= WORTH_SAYING and not len(recording.backwards)
     enough = AT_LEAST if is_large or (is_known and _goes_on(index, keeping)) else RUNS
     leaking = [
-        key
-        for key, count in kept.items()
-        if key != NOWHERE and min(calls[key], runs[key]) >= enough and count * 2 > made[key]
+        key for key, count in kept.items() if key != NOWHERE and leaving[key] >= enough and count * 2 > made[key]
     ]
     differentiated = _kept_by_gradients(index, passes) if holder < 0 and results is None else NONE
     if leaking and holder < 0 and results is None and differentiated < 0:
@@ -221,6 +221,41 @@ def _kept_by_gradients(index: Index, passes: Passes) -> int:
         if with_graph and storage >= 0 and died[storage] == NONE
     }
     return max(walked & with_graph) if len(walked & with_graph) >= AT_LEAST else NONE
+
+
+def _runs_that_left(index: Index, runs: list[int], left: dict[int, int]) -> dict[int, int]:
+    """How many runs of each statement left something behind.
+
+    What parts two runs is that another statement made a call, or a backward pass ran. Those of one that stands alone in
+    its loop are told by the function that left something most often, at one place of the program's or a library's code.
+
+    Args:
+        index: The recording.
+        runs: How often each statement ran.
+        left: For each op how often it left something.
+    """
+    columns = [index.op_statement, *(index.recording.ops.column(name) for name in ("span", "inner", "func"))]
+    kinds, statements = index.recording.ops.column("kind"), {index.op_statement[op] for op in left}
+    begun, before, parted = dict.fromkeys(statements, 0), NOWHERE, dict[tuple[int, int], int]()
+    for op, statement in enumerate(index.op_statement[: index.op_count]):
+        if statement in statements:
+            begun[statement] += statement != before
+            if op in left:
+                run = statement, begun[statement]
+                parted[run] = max(parted.get(run, 0), left[op])
+        before = NOWHERE if kinds[op] == OpKind.BACKWARD else statement
+    called = index.times_each(zip(*columns, strict=False))
+    by_call: dict[tuple[int, ...], int] = {}
+    for op, times in left.items():
+        key = tuple(column[op] for column in columns)
+        by_call[key] = by_call.get(key, 0) + times
+    found: dict[int, int] = {}
+    for (statement, _), times in parted.items():
+        found[statement] = found.get(statement, 0) + times
+    for key, times in by_call.items():
+        if begun[key[0]] == 1:
+            found[key[0]] = max(found[key[0]], times // ceil(called[key] / max(runs[key[0]], 1)))
+    return found
 
 
 def _goes_on(index: Index, keeping: dict[tuple[int, int], set[int]]) -> bool:
