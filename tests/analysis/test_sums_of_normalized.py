@@ -70,6 +70,8 @@ def test_the_line_that_normalises_is_the_cause(loss: str) -> None:
         "loss = (h - body(torch.randn(16, 4)).mean()).mean()",
         "loss = (h - h.mean()).pow(2).mean()",
         "loss = (h - h.mean(0)).abs().mean()",
+        "i = h.softmax(-1).sum(0)\n    loss = i.var() / i.mean() ** 2",
+        "w = h.softmax(-1)\n    loss = w.mean() + (w * torch.randn(8)).sum()",
         "loss = h.pow(2).mean()\n    print(h.softmax(-1).sum(-1).mean().item())",
     ],
 )

@@ -7,6 +7,7 @@ all of it takes back what made the numbers differ. Between the two are only othe
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -50,11 +51,12 @@ def sums_of_normalized(index: Index, passes: Passes) -> Iterator[SumOfNormalized
     if not any(_is_norm(name) or name == _DIFFERENCE for name in kinds.values()):
         return
     in_training = _norms_in_training(index)
+    ways = _ways_to(index, passes)
     found: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for node, name in enumerate(names):
         if not _SUMS.fullmatch(name) or passes.first_walked_at[node] < 0 or not _is_one_number(index, node):
             continue
-        end = _end(index, names, node)
+        end = _end(index, names, ways, node)
         if end is None or not _is_constant(index, end, names[end], in_training):
             continue
         statements = index.op_statement[ops[end]], index.op_statement[ops[node]]
@@ -78,13 +80,22 @@ def _is_one_number(index: Index, node: int) -> bool:
     return tensor >= 0 and index.recording.text(layouts[index.recording.tensors.column("layout")[tensor]].shape) == "()"
 
 
-def _end(index: Index, names: list[str], node: int) -> int | None:
-    """The node of the normalisation that all ways from a sum lead to; None where something else is between."""
+def _ways_to(index: Index, passes: Passes) -> Counter[int]:
+    """For each node the number of ways by which gradients came to it."""
+    walked = (node for node, at in enumerate(passes.first_walked_at) if at >= 0)
+    return Counter(after for node in walked for after in index.edges.of(node))
+
+
+def _end(index: Index, names: list[str], ways: Counter[int], node: int) -> int | None:
+    """The node of the normalisation that all ways from a sum lead to; None where something else is between.
+
+    And where gradients come by another way too, to the normalisation or to what is between (a variance beside the sum).
+    """
     while True:
         following = list(index.edges.of(node))
         if names[node] == _QUOTIENT and _is_by_one_number(index, node):
             following = following[:1]  # (the other way leads to the scale: its gradient is a sum over the same)
-        if len(following) != 1 or following[0] < 0:
+        if len(following) != 1 or following[0] < 0 or ways[following[0]] > 1:
             return None
         node = following[0]
         if _is_norm(names[node]) or names[node] == _DIFFERENCE:
