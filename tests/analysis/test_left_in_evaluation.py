@@ -293,3 +293,19 @@ def test_a_mode_that_is_set_again_after_an_evaluation_and_was_that_before() -> N
     found = [one for one in build(recorded(source)).answers if one.code == "trained-in-evaluation"]
     assert line_of(source, "was = model") not in [cause.line for one in found for cause in one.causes]
     assert not any("an evaluation" in one.text or "the evaluation" in one.text for one in found)
+
+
+PROBE = """
+features, top = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4)), nn.Linear(4, 1)
+probe = nn.Sequential(features, top)
+features.requires_grad_({})
+optimizer = torch.optim.SGD(top.parameters(), lr=0.01)
+probe.eval()
+for _ in range(6):
+    step(probe)
+"""
+
+
+@pytest.mark.parametrize("is_trained", [True, False])
+def test_a_head_on_frozen_features_leaves_their_statistics_as_they_are(is_trained: bool) -> None:
+    assert bool(said(PROBE.format(is_trained))) is is_trained

@@ -52,10 +52,17 @@ def _find_evaluating(sources: Sources) -> Iterator[Finding]:
             if step >= since.op and max(last_before(lives.passes[tensor], step) for tensor in trained) >= since.op
         ]
         is_chosen = optimizer.made.op >= since.op and any(step < since.op for step in steps)
-        if len(inside) >= STEPS and not is_chosen and not has_no_effect(sources, trained, since.op):
+        is_meant = is_chosen or (not since.dropouts and _trains_on_frozen(sources, since, trained, inside))
+        if len(inside) >= STEPS and not is_meant and not has_no_effect(sources, trained, since.op):
             one = len(inside), _of_model(sources, since, steps, inside, trained)
             found[since.event.span] = max(one, found.get(since.event.span, one), key=lambda each: each[0])
     yield from (finding for _, finding in found.values())
+
+
+def _trains_on_frozen(sources: Sources, model: ModeCall, trained: frozenset[int], steps: list[int]) -> bool:
+    """Whether all of a model but what is trained was frozen: a head on features whose statistics are to stay."""
+    others = model.parameters - trained
+    return bool(steps and others) and not any(sources.index.requires_grad(one, steps[0]) for one in others)
 
 
 def _handed_on(optimizer: Optimizer, optimizers: list[Optimizer]) -> dict[int, int]:
