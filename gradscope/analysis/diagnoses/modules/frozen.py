@@ -28,7 +28,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         received = "it received no gradient" if len(names) == 1 else "they received no gradient"
         set_off = _set_off(sources, together, ops[-1])
         yield sources.finding(
-            f"{where}: {sources.listed(names)} did not require grad in the backward pass, so {received}",
+            f"{where}: {sources.listed(names)} did not require grad in the backward pass, and {received}",
             op=ops[-1],
             tensors=together,
             causes=[cause for row in set_off for cause in sources.cause("set", index.recording.changes[row].op)],
