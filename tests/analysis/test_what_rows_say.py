@@ -298,3 +298,23 @@ def test_a_row_of_many_tensors_that_were_unfrozen_last_is_no_cut() -> None:
     rows = rows_of(report_of(source), line_of(HEAD + dedent(source), "p.requires_grad = flag"))
     assert rows
     assert not any(row.kind == "cut" for row in rows)
+
+
+def test_a_result_that_only_some_runs_still_name_is_one_row() -> None:
+    source = """
+    import torch
+    w, mask = torch.ones(4, requires_grad=True), torch.ones(4)
+    def f(x, masked):
+        a = x * 2
+        a = a + w  # here
+        if masked:
+            a = a * mask
+        return a.sum()
+    for i in range(3):
+        f(torch.ones(3, 4), i % 2).backward()
+    with torch.no_grad():
+        f(torch.ones(3, 4), 0)
+        f(torch.ones(3, 4), 1)
+    """
+    (row,) = (row for row in build(recorded(source)).lines if "# here" in row.source)
+    assert (row.name, row.executions, row.notes) == ("a", 5, ("requires_grad in 3 of 5 runs",))
