@@ -318,3 +318,18 @@ def test_a_result_that_only_some_runs_still_name_is_one_row() -> None:
     """
     (row,) = (row for row in build(recorded(source)).lines if "# here" in row.source)
     assert (row.name, row.executions, row.notes) == ("a", 5, ("requires_grad in 3 of 5 runs",))
+
+
+def test_whole_numbers_beside_what_a_region_cut_off_are_no_cut() -> None:
+    source = """
+    import torch
+    inp = torch.nn.Linear(2, 3)
+    x, lengths = torch.ones(2, 4, 2), torch.tensor([2, 4])
+    with torch.no_grad():
+        packed = torch.nn.utils.rnn.pack_padded_sequence(inp(x), lengths, batch_first=True, enforce_sorted=False)
+        print(packed.data)
+    best = (inp(x) * 2).argmax(1).view(-1)
+    print(best)
+    """
+    kinds = {row.name: row.kind for row in build(recorded(source)).lines}
+    assert (kinds["packed.data"], kinds["packed.batch_sizes"], kinds["best"]) == ("cut", "made", "cut")

@@ -386,10 +386,9 @@ class LineGroups:
         columns = (self._index.recording.ops.column(name) for name in ("span", "func", "inner"))
         return all(column[row.last_op] == column[other.last_op] for column in columns)
 
-    @staticmethod
-    def _target(named: list[RowGroup], others: list[RowGroup]) -> RowGroup | None:
-        if named:
-            return max(named, key=lambda row: row.last_op)
+    def _target(self, named: list[RowGroup], others: list[RowGroup]) -> RowGroup | None:
+        if named:  # (of several results of one call one that may have a gradient: not the sizes of a packed sequence)
+            return max(named, key=lambda row: (row.last_op, self._index.is_floating(row.last_tensor)))
         telling = [row for row in others if row.kind in ("changed", "backward", "step", "error", "export")]
         # (what a statement makes on the way to its pass is of that, and not of a step behind it)
         return next((row for row in telling if row.kind == "backward"), telling[-1] if telling else None)

@@ -236,13 +236,15 @@ class LineTable:
         if group.kind != "made" or state is None or state.requires_grad or group.members > 1:
             return NONE
         made_by = self._telling_op(group)
+        # (the sizes of a packed sequence, say: no region keeps whole numbers from having a gradient)
+        is_whole = not self._index.is_floating(group.last_tensor)
         needed, on_way = set(self._index.uses.of(made_by)), [made_by]
         for op in range(made_by, max(group.first_op, group.last_op - TEMPORARIES) - 1, -1):
             if self._index.op_statement[op] != group.statement:
                 break
             gave = {*self._index.tensors_made(op), *self._index.results.of(op)}
             is_on_way = not gave.isdisjoint(needed) if gave else any(self._is_within(op, one) for one in on_way)
-            if self._is_users_cut(op) and is_on_way:
+            if self._is_users_cut(op) and is_on_way and not (is_whole and self._gives_floats(op)):
                 return op
             if is_on_way:
                 needed.update(self._index.uses.of(op))
@@ -251,6 +253,9 @@ class LineTable:
 
     def _is_users_cut(self, op: int) -> bool:
         return bool(self._cuts.is_cut[op]) and not self._libraries.is_own_cut(op)
+
+    def _gives_floats(self, op: int) -> bool:
+        return any(map(self._index.is_floating, self._index.tensors_made(op)))
 
     def _is_within(self, op: int, outer: int) -> bool:
         """Whether the source of one call stands within another's: the number that it gave went in there."""
