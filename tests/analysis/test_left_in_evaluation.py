@@ -296,7 +296,8 @@ def test_a_mode_that_is_set_again_after_an_evaluation_and_was_that_before() -> N
 
 
 PROBE = """
-features, top = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4)), nn.Linear(4, 1)
+features = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
+top = nn.Sequential(nn.Linear(4, 4), {}, nn.Linear(4, 1))
 probe = nn.Sequential(features, top)
 features.requires_grad_({})
 optimizer = torch.optim.SGD(top.parameters(), lr=0.01)
@@ -306,6 +307,9 @@ for _ in range(6):
 """
 
 
-@pytest.mark.parametrize("is_trained", [True, False])
-def test_a_head_on_frozen_features_leaves_their_statistics_as_they_are(is_trained: bool) -> None:
-    assert bool(said(PROBE.format(is_trained))) is is_trained
+@pytest.mark.parametrize(
+    ("between", "is_trained", "is_told"),
+    [("nn.Tanh()", False, False), ("nn.Tanh()", True, True), ("nn.Dropout(0.5)", False, True)],
+)
+def test_a_head_on_frozen_features_leaves_them_as_they_are(between: str, is_trained: bool, is_told: bool) -> None:
+    assert bool(said(PROBE.format(between, is_trained))) is is_told

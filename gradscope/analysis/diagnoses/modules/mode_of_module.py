@@ -16,6 +16,8 @@ from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
 from gradscope.analysis.facts.passes.gradient_lives import last_before
 from gradscope.analysis.report_model import Evidence
 
+_DROPOUT = "dropout"
+
 
 def _find_evaluating(sources: Sources) -> Iterator[Finding]:
     """Models that an evaluation leaves in its mode, or that are stepped to the end in the mode that eval() set.
@@ -52,7 +54,7 @@ def _find_evaluating(sources: Sources) -> Iterator[Finding]:
             if step >= since.op and max(last_before(lives.passes[tensor], step) for tensor in trained) >= since.op
         ]
         is_chosen = optimizer.made.op >= since.op and any(step < since.op for step in steps)
-        is_meant = is_chosen or (not since.dropouts and _trains_on_frozen(sources, since, trained, inside))
+        is_meant = is_chosen or _trains_on_frozen(sources, since, trained, inside)
         if len(inside) >= STEPS and not is_meant and not has_no_effect(sources, trained, since.op):
             one = len(inside), _of_model(sources, since, steps, inside, trained)
             found[since.event.span] = max(one, found.get(since.event.span, one), key=lambda each: each[0])
@@ -60,9 +62,15 @@ def _find_evaluating(sources: Sources) -> Iterator[Finding]:
 
 
 def _trains_on_frozen(sources: Sources, model: ModeCall, trained: frozenset[int], steps: list[int]) -> bool:
-    """Whether all of a model but what is trained was frozen: a head on features whose statistics are to stay."""
-    others = model.parameters - trained
-    return bool(steps and others) and not any(sources.index.requires_grad(one, steps[0]) for one in others)
+    """Whether all of a model but what is trained was frozen: a head on features that are to stay as they are.
+
+    None of the dropouts that do nothing comes behind what is trained.
+    """
+    index, others = sources.index, model.parameters - trained
+    if not others or any(index.requires_grad(one, steps[0]) for one in others):
+        return False
+    dropouts = (op for op in range(model.op, steps[-1]) if _DROPOUT in index.func(op)) if model.dropouts else ()
+    return not any(index.requires_grad(one, op) for op in dropouts for one in index.uses.of(op))
 
 
 def _handed_on(optimizer: Optimizer, optimizers: list[Optimizer]) -> dict[int, int]:
