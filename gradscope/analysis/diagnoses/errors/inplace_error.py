@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.errors.inplace_in_backwards import found_in_backwards
 from gradscope.analysis.diagnoses.errors.inplace_in_hooks import found_in_hooks
 from gradscope.analysis.diagnoses.errors.inplace_of_checkpointed import found_of_checkpointed
 from gradscope.analysis.diagnoses.errors.ways_into_old_graphs import stored_as_part
@@ -59,8 +60,12 @@ def _find(sources: Sources) -> Iterator[Finding]:
     explained = {same[0].effect.backward_op for same in alike.values()}
     in_hooks = list(found_in_hooks(sources, explained))
     yield from in_hooks
-    if not in_hooks:
-        yield from found_of_checkpointed(sources, explained)
+    if in_hooks:
+        return
+    of_checkpointed = list(found_of_checkpointed(sources, explained))
+    yield from of_checkpointed
+    if not of_checkpointed:
+        yield from found_in_backwards(sources, explained)
 
 
 def _saved_under_another_name(sources: Sources, write: JudgedWrite) -> int:
@@ -163,7 +168,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""Backward raised "one of the variables needed for gradient computation has been modified by an
             inplace operation". The sentence names the line that wrote, and the line whose operation had saved the
-            tensor.""",
+            tensor. The write may stand in the backward of a custom Function: what ctx.saved_tensors gives are the saved
+            tensors themselves.""",
         reason="""Many operations keep their inputs or their result for backward. Each tensor has a version
             counter that in-place operations raise; a saved tensor whose counter has changed since cannot be used,
             and autograd raises instead of computing a wrong gradient.""",

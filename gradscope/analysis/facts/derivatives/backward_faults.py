@@ -12,6 +12,9 @@ from gradscope.analysis.facts.derivatives.function_sources import Definition, Wr
 _NO_WRITES = frozenset(("requires_grad_", "detach_", "retain_grad", "share_memory_"))
 """Methods with the underscore of a write that leave the values as they are."""
 
+_NAMESPACES = ("torch", "F", "torch.nn.functional")
+"""What is no tensor: ``torch.relu_(x)`` writes its first argument."""
+
 _ZEROS = frozenset(("zeros", "zeros_like", "new_zeros"))
 
 _DERIVATIVES = re.compile(
@@ -64,8 +67,8 @@ def write_to_incoming(written: WrittenBackward) -> tuple[ast.stmt, str] | None:
     """
     stands_for = {name: name for name in incoming(written)}
     for statement in (part for part in own_parts(written.definition) if isinstance(part, ast.stmt)):
-        for target in _written(statement):
-            base = _base(target)
+        for target in written_into(statement):
+            base = name_written(target)
             if base in stands_for:
                 return statement, stands_for[base]
         if isinstance(statement, ast.Assign):
@@ -78,7 +81,7 @@ def write_to_incoming(written: WrittenBackward) -> tuple[ast.stmt, str] | None:
     return None
 
 
-def _written(statement: ast.stmt) -> Iterator[ast.expr]:
+def written_into(statement: ast.stmt) -> Iterator[ast.expr]:
     """What a statement writes into: not the names that it binds anew."""
     if isinstance(statement, ast.Assign):
         yield from (target for target in statement.targets if isinstance(target, ast.Subscript))
@@ -87,12 +90,15 @@ def _written(statement: ast.stmt) -> Iterator[ast.expr]:
     value = statement.value if isinstance(statement, (ast.Expr, ast.Assign, ast.Return)) else None
     for call in () if value is None else ast.walk(value):
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+            yield from (keyword.value for keyword in call.keywords if keyword.arg == "out")
             name = call.func.attr
             if name.endswith("_") and not name.startswith("_") and name not in _NO_WRITES:
                 yield call.func.value
+                if ast.unparse(call.func.value) in _NAMESPACES:
+                    yield from call.args[:1]
 
 
-def _base(target: ast.expr) -> str:
+def name_written(target: ast.expr) -> str:
     """The name of the tensor that is written: of ``grad[mask]`` and ``grad.data`` it is ``grad``."""
     while isinstance(target, ast.Subscript) or (isinstance(target, ast.Attribute) and target.attr == "data"):
         target = target.value
@@ -427,8 +433,8 @@ def write_to_argument(written: WrittenBackward) -> tuple[ast.stmt, str] | None:
     if any(isinstance(part, ast.Attribute) and part.attr == "mark_dirty" for part in parts):
         return None
     for statement in (part for part in parts if isinstance(part, ast.stmt)):
-        for target in _written(statement):
-            base = _base(target)
+        for target in written_into(statement):
+            base = name_written(target)
             if base in names:
                 return statement, base
         if isinstance(statement, ast.Assign):

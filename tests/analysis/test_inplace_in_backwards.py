@@ -1,0 +1,71 @@
+"""Backward passes that fail as the backward of a Function wrote what another node had saved as well."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from tests.analysis.building import recorded
+
+SOURCE = """
+import torch
+class Gate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, a, b):
+        ctx.save_for_backward(a, b)
+        return a * b
+    @staticmethod
+    def backward(ctx, grad):
+        {}
+        {}
+        return grad_a, grad_b
+w = torch.linspace(0.1, 1, 6, requires_grad=True)
+v = torch.linspace(1, 2, 6, requires_grad=True)
+a, b = {}
+{}
+"""
+TAKEN = "a, b = ctx.saved_tensors; grad_a = grad * b"
+SHARED = "w * 1, v.exp()"
+ONCE = "Gate.apply(a, b).sum().backward()"
+TWICE = "out = Gate.apply(a, b).sum(); out.backward(retain_graph=True); out.backward()"
+
+
+def found(write: str, taken: str = TAKEN, given: str = SHARED, passes: str = ONCE) -> list[list[int]]:
+    answers = build(recorded(SOURCE.format(taken, write, given, passes))).answers
+    return [[cause.line for cause in one.causes] for one in answers if one.code == "inplace-error"]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "torch.mul(grad, a, out=b); grad_b = b",
+        "b.copy_(grad * a); grad_b = b",
+        "b *= 0; grad_b = b.clone()",
+        "b[0] = 7.0; grad_b = grad * a",
+        "flat = b.view(2, 3); flat.mul_(2); grad_b = grad * a",
+        "grad_b = torch.relu_(b)",
+    ],
+)
+def test_the_write_of_what_another_node_saved_is_named(write: str) -> None:
+    assert found(write) == [[10, 14]]
+
+
+def test_a_second_pass_finds_what_the_first_one_wrote() -> None:
+    assert found("grad_b = b.mul_(2)", given="w * 1, v * 1", passes=TWICE) == [[10, 15]]
+    assert found("grad_b = ctx.saved_tensors[1].mul_(2)", given="w * 1, v * 1", passes=TWICE) == [[10, 15]]
+    by_index = "b = ctx.saved_tensors[1]; a = ctx.saved_tensors[0]; grad_a = grad * b"
+    assert found("grad_b = b.mul_(2)", taken=by_index, given="w * 1, v * 1", passes=TWICE) == [[10, 15]]
+
+
+@pytest.mark.parametrize(
+    "write",
+    ["b = b.clone(); grad_b = b.mul_(2)", "grad_b = b.mul(2)", "grad_b = (a * b).mul_(2)"],
+)
+def test_a_pass_that_failed_for_another_write_is_not_put_down_to_it(write: str) -> None:
+    later = ONCE + "\nh = v.exp()\nz = h.sum()\nh.detach().zero_()\nz.backward()"
+    assert found(write, passes=later) == [[18, 16]]
+
+
+def test_what_nobody_else_saved_may_be_written() -> None:
+    failing = "Gate.apply(a, b).sum().backward()\nh = v.exp()\nz = h.sum()\nh.detach().zero_()\nz.backward()"
+    assert found("grad_b = b.mul_(2)", given="w * 1, v * 1", passes=failing) == [[18, 16]]
