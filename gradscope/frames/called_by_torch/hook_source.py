@@ -66,6 +66,11 @@ class HookSource:
         self._node = found[0] if len(found) == 1 else None
 
     @property
+    def whole(self) -> Lines | None:
+        """First and last line of all of it; None where nothing is known."""
+        return (self._node.lineno, self._node.end_lineno or self._node.lineno) if self._node is not None else None
+
+    @property
     def returns(self) -> list[Lines]:
         """Where it returns something other than None."""
         if isinstance(self._node, ast.Lambda):

@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.events import Happened
+from gradscope.analysis.facts.modules.hooks_in_chains import FORWARD_HOOKS, longest_chain, ops_in_hook, runs_between
 from gradscope.analysis.facts.modules.registered_hooks import RegisteredHook
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.frames.blocks.loops_around import loops_around
@@ -23,18 +24,24 @@ AT_LEAST = 3
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each line that registers; what a hook of these registers when it runs follows from it."""
     yield from _at_once(sources)
-    repeated = [one for one in sources.hooks.all if _there(one) >= AT_LEAST and _has_passes_between(sources, one)]
+    there_at_once = [one for one in sources.hooks.all if _there(one) >= AT_LEAST]
+    chained = {id(one): _chained(sources, one) for one in there_at_once}
+    repeated = [one for one in there_at_once if chained[id(one)] or _has_passes_between(sources, one)]
     for hook in repeated:
         there, last = _there(hook), hook.registered[-1]
         if any(other is not hook and other.has_call(last.span) for other in repeated):
             continue
-        changes = ", each changing the gradient once more" if hook.count("returned") or hook.count("in_place") else ""
+        why = "none was removed, so all of them run in each pass"
+        if hook.count("returned") or hook.count("in_place"):
+            why += ", each changing the gradient once more"
+        elif chained[id(hook)]:
+            why = f"none was removed, and {chained[id(hook)]} of them ran in one call, each on what the one before gave"
         called = _called_in_loop(sources, last)
         by = f", as line {called[0].line} calls {called[1]} in a loop" if called is not None else ""
         yield sources.finding(
             f"Line {sources.index.span_line(last.span)}: registers {hook.name} again and again{by}, and {there} "
             f"of it are on one {'tensor' if hook.is_on_tensor else 'module'} at once",
-            why=f"none was removed, so all of them run in each pass{changes}",
+            why=why,
             op=min(last.op, sources.index.op_count - 1),
             tensors=last.tensors[:1],
             causes=[*([called[0]] if called is not None else []), *sources.cause_of_event("made", last)],
@@ -51,9 +58,9 @@ def _called_in_loop(sources: Sources, event: Happened) -> tuple[Cause, str] | No
     recording = sources.index.recording
     span = recording.spans[event.span]
     text, function = recording.files[span.file].text, recording.text(span.function)
-    parts = [part for part in function.split(".") if part != "<locals>"]
-    name = parts[-2] if parts[-1] == "__init__" and len(parts) > 1 else parts[-1]
-    calls = calls_of(text, name) if not name.startswith(("_", "<")) and name != "forward" else ()
+    parts = [part for part in function.split(".") if not part.startswith("<")]
+    name = "_" if not parts else parts[-2] if parts[-1] == "__init__" and len(parts) > 1 else parts[-1]
+    calls = calls_of(text, name) if not name.startswith("_") and name != "forward" else ()
     if len(calls) != 1 or not loops_around(text, calls[0].line):
         return None
     index = sources.index
@@ -92,6 +99,18 @@ def _there(hook: RegisteredHook) -> int:
     return max(int(event.detail.get("there", 0)) for event in hook.registered) + 1
 
 
+def _chained(sources: Sources, hook: RegisteredHook) -> int:
+    """How many of it ran one after the other, each on what the one before it gave, where it ran between registrations.
+
+    A forward hook that returns something, or writes in place, does so without any backward pass.
+    """
+    if hook.kind not in FORWARD_HOOKS:
+        return 0
+    ops = ops_in_hook(sources.index, hook)
+    longest = longest_chain(sources.index, ops) if runs_between(hook, ops) >= AT_LEAST else 0
+    return longest if longest >= _TWICE else 0
+
+
 def _has_passes_between(sources: Sources, hook: RegisteredHook) -> bool:
     """Whether backward passes ran between the registrations: several at one time may be meant to be several."""
     first: dict[int, int] = {}
@@ -106,8 +125,9 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""The same line registered the same hook several times on one tensor or module, with backward passes
-            in between, and none of them was removed: they add up. Or it did so at once, in loops that meet a tensor
-            several times.""",
+            in between, and none of them was removed: they add up. Or it is a forward hook that changes what the module
+            gives, and several of it were seen to run in one call. Or the line did so at once, in loops that meet a
+            tensor several times.""",
         reason="""register_hook() and its relatives add a hook to those that are there. What it does is then done once
             more in each iteration: a gradient that it halves is halved again, a list that it fills grows faster.""",
         remedy="""Register it once, before the loop or where the module is made; or keep the handle that is returned,

@@ -19,7 +19,10 @@ from gradscope.recording.rows import EventKind
 
 _SAVED = "saved_tensors"
 _VIEWS = frozenset(
-    "detach expand flatten narrow permute reshape select squeeze t transpose unsqueeze view view_as T mT".split()
+    (
+        *("detach", "expand", "flatten", "narrow", "permute", "reshape", "select", "squeeze", "t", "transpose"),
+        *("unsqueeze", "view", "view_as", "T", "mT"),
+    )
 )
 """Methods and attributes that give a tensor on the same memory, whose writes raise the same version counter."""
 

@@ -77,6 +77,12 @@ class RegisteredHook:
         }
         return [op for op, statement in enumerate(index.op_statement) if statement in wanted] if wanted else []
 
+    @property
+    def whole(self) -> Lines | None:
+        """The lines of its code; None where that is not found."""
+        found = self.source.whole
+        return self.lines(*found) if found is not None else None
+
     def lines(self, first: int, last: int) -> Lines:
         """Lines of its file."""
         return Lines(
