@@ -188,3 +188,61 @@ def test_a_state_that_is_written_for_an_evaluation_is_told_of_where_that_is_aske
     [lines] = codes(source).values()
     assert line_of(source, "# stored") not in lines
     assert codes(source.replace(EVALUATED, "pass")) == {}
+
+
+STORING = """
+import copy, io, torch
+class Average:
+    def __init__(self, net):
+        self.shadow = [p.detach().clone() for p in net.parameters()]
+    def update(self, net):
+        with torch.no_grad():
+            for s, p in zip(self.shadow, net.parameters()):
+                s.lerp_(p, 0.1)
+    def apply(self, net):
+        with torch.no_grad():
+            for s, p in zip(self.shadow, net.parameters()):
+                p.copy_(s)
+net = torch.nn.Linear(4, 1)
+average, files = Average(net), {}
+optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+x = torch.randn(8, 4)
+def store(epoch):
+    kept = copy.deepcopy(net.state_dict())
+    average.apply(net)  # asked
+    STORES
+for epoch in range(3):
+    for _ in range(MIXED):
+        optimizer.zero_grad()
+        net(x).pow(2).mean().backward()
+        optimizer.step()
+        average.update(net)
+    store(epoch)
+"""
+STORES = [
+    "torch.save(net.state_dict(), io.BytesIO())",
+    "packed = {'net': net.state_dict(), 'epoch': epoch}\n    torch.save(packed, io.BytesIO())",
+    "torch.save(net, io.BytesIO())",
+    "files[epoch] = copy.deepcopy(net.state_dict())",
+    "files[epoch] = {name: value.clone() for name, value in net.state_dict().items()}",
+]
+
+
+@pytest.mark.parametrize("stores", STORES)
+def test_an_average_that_is_put_into_the_model_to_be_stored_is_named_where_that_is_asked_for(stores: str):
+    source = STORING.replace("STORES", stores).replace("MIXED", "3")
+    assert codes(source) == {"average-left-in-model": [line_of(source, "# asked")]}
+
+
+@pytest.mark.parametrize(
+    ("stores", "mixed"),
+    [
+        (STORES[0] + "\n    net.load_state_dict(kept)", "3"),
+        (STORES[3] + "\n    net.load_state_dict(kept)", "3"),
+        (STORES[0], "3 * (epoch == 0)"),
+        (STORES[0], "1"),
+        ("state = net.state_dict()", "3"),
+    ],
+)
+def test_a_stored_average_that_is_replaced_ends_the_training_or_is_a_step_of_its_own_is_fine(stores: str, mixed: str):
+    assert codes(STORING.replace("STORES", stores).replace("MIXED", mixed)) == {}

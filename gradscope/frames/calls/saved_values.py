@@ -1,4 +1,4 @@
-"""Whether what a line makes is to be stored: given to ``torch.save`` or the like, or packed with other things."""
+"""Whether what a line makes is to be stored: given to ``torch.save`` or the like, copied, or packed with other things."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import ast
 from gradscope.frames.syntax_trees import assigned_names, innermost, last_name, parsed
 
 _SAVES = ("save", "save_file", "dump", "dumps")
+_COPIES = ("deepcopy", "clone")
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -25,6 +26,15 @@ def is_saved(text: str, line: int) -> bool:
         if names & given or node.lineno <= line <= (node.end_lineno or node.lineno):
             return True
     return False
+
+
+def is_copied(text: str, line: int) -> bool:
+    """Whether the statement of a line copies what it names: by ``copy.deepcopy``, or each tensor by ``clone()``."""
+    tree = parsed(text)
+    statement = innermost(tree, line, ast.stmt) if tree is not None else None
+    if not isinstance(statement, ast.Assign | ast.AnnAssign | ast.Return | ast.Expr):
+        return False
+    return any(isinstance(node, ast.Call) and last_name(node.func) in _COPIES for node in ast.walk(statement))
 
 
 def is_packed(text: str, line: int) -> bool:

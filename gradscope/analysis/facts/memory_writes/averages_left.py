@@ -1,4 +1,4 @@
-"""Averages of weights that are put into the model that trains, for an evaluation, and stay there when training goes on.
+"""Averages of weights put into the model that trains, for an evaluation or a file, that stay when training goes on.
 
 An average is what was mixed with the weights after several steps since it was put into them last. One that is mixed
 with them once before it takes their place is a step of its own (the slow weights of Lookahead).
@@ -14,7 +14,7 @@ from gradscope.analysis.facts.memory_writes.overwritten_weights import whole_cop
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
-from gradscope.frames.calls.saved_values import is_packed, is_saved
+from gradscope.frames.calls.saved_values import is_copied, is_packed, is_saved
 from gradscope.recording import NONE
 from gradscope.recording.rows import Field, OpFlag, OpKind
 
@@ -24,6 +24,8 @@ WALK_LIMIT = 2_000
 _KEEPS = ("Tensor.data.__get__", "Tensor.data.__set__", "Tensor.detach", "Tensor.clone", "Tensor.copy_", "Tensor.cpu")
 """Functions that keep or move values and evaluate nothing."""
 _STATE = "nn.Module.state_dict"
+_FILES = ("torch.save", "nn.Parameter.__reduce_ex__")
+"""Functions by which a parameter itself goes into a file."""
 _LIVE = ("Tensor.detach", "Tensor.data.__get__")
 """Functions that give another tensor on the parameter's memory."""
 
@@ -41,6 +43,8 @@ class LeftAverage(NamedTuple):
     taken_at: int = NONE
     """What gave the tensor that the last put wrote to and that lies on the parameter's memory, where that was made for
     a file or elsewhere (``state = model.state_dict()``); NONE where the parameter itself was written."""
+    stored_at: int = NONE
+    """What took the average out of the model after the last put, for a file or a copy of its state; NONE: nothing."""
 
 
 class AveragesLeft:
@@ -61,7 +65,7 @@ class AveragesLeft:
         return found
 
     def _left(self, tensor: int, steps: list[int], puts: list[tuple[int, int]]) -> LeftAverage | None:
-        averages, evaluated, restored = list[int](), NONE, NONE
+        averages, evaluated, stored, restored = list[int](), NONE, NONE, NONE
         for at, (op, source) in enumerate(puts):
             going_on = first_after(self._lives.passes[tensor], op)
             following = puts[at + 1][0] if at + 1 < len(puts) else self._index.op_count
@@ -77,13 +81,14 @@ class AveragesLeft:
             if not self._is_average(tensor, steps, source, op, puts[at - 1][0] if at else NONE):
                 return None
             used = self._evaluated(tensor, op, going_on)
-            if used < 0 and not self._is_for_file(op, tensor):
+            kept = self._stored(tensor, op, going_on) if used < 0 else NONE
+            if used < 0 and kept < 0 and not self._is_for_file(op, tensor):
                 return None
             averages.append(op)
-            evaluated = used
+            evaluated, stored = used, kept
         if not averages:
             return None
-        return LeftAverage(tensor, tuple(averages), evaluated, restored, self._taken_at(averages[-1], tensor))
+        return LeftAverage(tensor, tuple(averages), evaluated, restored, self._taken_at(averages[-1], tensor), stored)
 
     def _taken_at(self, put: int, tensor: int) -> int:
         """What another statement took of the model and a put wrote to: by a state that is handed on, or saved."""
@@ -147,6 +152,18 @@ class AveragesLeft:
         for op in users:
             is_between = after < op < before and self._index.op_statement[op] != statement
             if is_between and not flags[op] & OpFlag.GRAD and self._index.method(op) not in _KEEPS:
+                return op
+        return NONE
+
+    def _stored(self, tensor: int, after: int, before: int) -> int:
+        """An op between two that took a parameter, or the state that it is part of, to be stored; NONE: none did."""
+        index = self._index
+        for op in index.users.of(tensor):
+            if not after < op < before:
+                continue
+            text, line = self._source(op)
+            is_state = index.func(op) == _STATE and (is_saved(text, line) or is_copied(text, line))
+            if is_state or index.func(op) in _FILES:
                 return op
         return NONE
 

@@ -1,4 +1,4 @@
-"""An average of weights that is put into the model for an evaluation, and that training goes on from."""
+"""An average of weights that is put into the model for an evaluation or a file, and that training goes on from."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _GOES_ON = (
     "the next steps go on from it: the training since the last time counts only as far as the average has followed"
 )
 _WHY = f"what was computed then is of the average, and {_GOES_ON}"
+_STORED = f"what line {{line}} stored is the average, and {_GOES_ON}"
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -56,17 +57,18 @@ def _put_into_state(sources: Sources, group: list[LeftAverage]) -> Finding:
 def _never_restored(sources: Sources, group: list[LeftAverage]) -> Finding:
     index, tensors, last = sources.index, [one.tensor for one in group], group[0].puts[-1]
     names, times = sources.listed([sources.names.of(tensor) for tensor in tensors]), len(group[0].puts)
-    puts, causes = where_asked_for(sources, "write", last, group[0].evaluated_at)
+    stored = group[0].stored_at
+    puts, causes = where_asked_for(sources, "write", last, stored if stored >= 0 else group[0].evaluated_at)
     line = causes[0].line if causes else index.op_line(last)
     return sources.finding(
         f"Line {line}: {puts} puts the running average of {names} in the place of "
         f"the trained values{f' ({times} times)' if times > 1 else ''}, and nothing puts those back",
-        why=_WHY,
+        why=_why(sources, stored),
         op=last,
         tensors=tensors,
         causes=causes,
         evidence=_evidence(group),
-        advice="Keep a copy of the trained values and put it back afterwards, or evaluate a second model.",
+        advice="Keep a copy of the trained values and put it back afterwards, or use a second model for the average.",
     )
 
 
@@ -92,7 +94,7 @@ def _not_always_restored(sources: Sources, group: list[LeftAverage]) -> Finding:
             symptom += f"; else {left}"
     return sources.finding(
         symptom,
-        why=_WHY,
+        why=_why(sources, group[0].stored_at),
         op=last,
         tensors=tensors,
         causes=causes or sources.cause("write", last),
@@ -120,12 +122,16 @@ def _line_beside(sources: Sources, op: int, other: int) -> Cause | None:
     return called[1] if called is not None else next(iter(sources.cause("write", op)), None)
 
 
+def _why(sources: Sources, stored: int) -> str:
+    return _STORED.format(line=sources.index.op_line(stored)) if stored >= 0 else _WHY
+
+
 def _times(times: int) -> str:
     return "once" if times == 1 else f"{times} times"
 
 
 def _evidence(group: list[LeftAverage]) -> list[Evidence]:
-    return [Evidence("ops", op) for one in group for op in (*one.puts[-2:], one.evaluated_at) if op >= 0]
+    return [Evidence("ops", op) for one in group for op in (*one.puts[-2:], one.evaluated_at, one.stored_at) if op >= 0]
 
 
 DIAGNOSIS = Diagnosis(
@@ -134,9 +140,9 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""A running average of the weights was copied into the very parameters that train, the model was run
-            without a graph, and the next pass and step went on with no other values put back: never, or not each
-            time, where a return or a condition stands before what restores them. Or it was copied into a state that
-            was taken of the model without a copy and goes into a file.""",
+            without a graph or its state was stored, and the next pass and step went on with no other values put back:
+            never, or not each time, where a return or a condition stands before what restores them. Or it was copied
+            into a state that was taken of the model without a copy and goes into a file.""",
         reason="""copy_, load_state_dict and x.data = … change the parameters themselves. An average lags behind what
             the steps made, so each evaluation throws training back, and the optimizer's moments belong to other
             weights.""",
