@@ -1,4 +1,4 @@
-"""Whether what a line makes is to be stored: given to ``torch.save`` or the like, copied, or packed with other things."""
+"""Whether what a line makes is to be stored: given to ``torch.save`` or the like, copied, or packed with others."""
 
 from __future__ import annotations
 

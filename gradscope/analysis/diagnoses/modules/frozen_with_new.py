@@ -12,6 +12,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
 from gradscope.analysis.facts.passes.gradient_lives import ops_between
 from gradscope.analysis.report_model import Evidence
+from gradscope.recording.flags import PARAMETER
 from gradscope.recording.rows import EventKind, OpKind
 
 PASSES = 2
@@ -42,6 +43,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
 def _frozen(sources: Sources, optimizer: Optimizer) -> Iterator[_Frozen]:
     """What each statement froze for good after it was given, where it froze parameters that were made since, too."""
     index, by_statement = sources.index, dict[int, dict[int, int]]()
+    is_parameter = index.recording.tensors.column("flags")
     for group in optimizer.groups:
         for tensor in group.tensors:
             if (off := _last_off(sources, tensor)) >= group.op:
@@ -51,7 +53,7 @@ def _frozen(sources: Sources, optimizer: Optimizer) -> Iterator[_Frozen]:
         new = [
             tensor
             for tensor in index.changed_ops
-            if tensor not in sources.events.in_optimizers and index.is_new_parameter(tensor)
+            if tensor not in sources.events.in_optimizers and is_parameter[tensor] & PARAMETER
             if optimizer.made.op <= index.made_by(tensor) < (off := _last_off(sources, tensor))
             if index.op_statement[off] == statement
             if not ops_between(sources.hooks.pass_ops, min(off, first), max(off, last))
@@ -85,20 +87,30 @@ def _passes_through(sources: Sources, found: _Frozen) -> list[int]:
 
 
 def _way(sources: Sources, found: _Frozen) -> list[int]:
-    """The spans of the functions around what froze, from the one that adds on; empty where the file itself does it."""
+    """The spans of the functions around what froze, from the one that adds to the one that has it added.
+
+    Empty where the file itself does it, or where it was done by several calls: each of them may be meant.
+    """
     index, spans = sources.index, sources.index.recording.spans
-    for event in sources.events.of(EventKind.FROZEN):
-        through = event.detail.get("through")
-        if index.statement_of_span[event.span] != found.statement or not isinstance(through, list):
-            continue
-        way = [one for one in through if isinstance(one, int) and 0 <= one < len(spans)]
-        if len(way) < 2 or event.subject < min(found.held.values()):
-            continue
-        functions = [spans[one].function for one in way]
-        makers = {index.statements[index.op_statement[index.made_by(one)]].function for one in found.new}
-        adds = next((at for at, function in enumerate(functions) if function in makers), min(1, len(way) - 2))
-        return way[adds:]
-    return []
+    ops = [*found.held.values(), *(_last_off(sources, one) for one in found.new)]
+    ways = [
+        event
+        for event in sources.events.of(EventKind.FROZEN)
+        if min(ops) <= event.subject <= max(ops) and index.statement_of_span[event.span] == found.statement
+    ]
+    through = ways[0].detail.get("through") if len(ways) == 1 and ways[0].subject == min(ops) else None
+    if not isinstance(through, list):
+        return []
+    way = [one for one in through if isinstance(one, int) and 0 <= one < len(spans)]
+    if len(way) < 2:
+        return []
+    functions = [spans[one].function for one in way]
+    makers = {index.statements[index.op_statement[index.made_by(one)]].function for one in found.new}
+    adds = next((at for at, function in enumerate(functions) if function in makers), min(1, len(way) - 2))
+    if adds > 1:  # (who makes it and hands it on is not who sets the mode: the function between, which was handed it)
+        return way[adds - 1 : adds + 1]
+    is_copied = not all(index.is_new_parameter(one) for one in found.new)
+    return [] if adds == 0 and is_copied else way[adds:]
 
 
 def _finding(sources: Sources, optimizer: Optimizer, found: _Frozen, way: list[int], passes: list[int]) -> Finding:
