@@ -11,6 +11,7 @@ from gradscope.analysis.facts.derivatives.backward_faults import forgotten, own_
 from gradscope.analysis.facts.derivatives.drawn_factors import DRAWS, drawing_functions, drawn_factors
 from gradscope.analysis.facts.derivatives.factors_left_out import FactorLeftOut, factor_left_out, places_of
 from gradscope.analysis.facts.derivatives.function_sources import Lines, WrittenBackward
+from gradscope.analysis.facts.derivatives.vjps_of_ones import VjpOfOnes, vjp_of_ones
 from gradscope.analysis.facts.losses.complex_formulas import without_conjugate
 from gradscope.analysis.facts.losses.scalar_formulas import WrongDerivative, wrong_derivatives
 from gradscope.analysis.facts.losses.wrong_axes import WrongAxis, wrong_axis
@@ -27,13 +28,18 @@ def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each Function that a backward pass came through, and of which nothing plainer is to be said."""
     recording, walked = sources.index.recording, sources.passes.first_walked_at
     last: dict[str, int] = {}
+    nodes: dict[str, list[int]] = {}
     for node, name in enumerate(recording.nodes.column("name")):
         if walked[node] >= 0 and recording.text(name) in sources.functions.of_name:
             last[recording.text(name)] = node
+            nodes.setdefault(recording.text(name), []).append(node)
     for function, node in last.items():
         written = sources.functions.of_name[function]
         if drawn := _drawn_anew(sources, written):
             yield _of_other_numbers(sources, written, node, drawn)
+            continue
+        if (of_ones := vjp_of_ones(sources.index, sources.passes, written, nodes[function])) is not None:
+            yield _weighted_too_late(sources, written, of_ones)
             continue
         if len(written.returns) != 1 or _is_told(written):
             continue
@@ -49,6 +55,27 @@ def _find(sources: Sources) -> Iterator[Finding]:
             left_out = factor_left_out(written, recording.files[written.file].text)
             if left_out is not None and _is_number(sources, written, left_out):
                 yield _without_factor(sources, written, node, left_out)
+
+
+def _weighted_too_late(sources: Sources, written: WrittenBackward, found: VjpOfOnes) -> Finding:
+    index, product = sources.index, found.written
+    op, other = index.recording.nodes.column("op")[found.node], index.node_tensor[found.node]
+    lines = [written.lines_of(one) for one in (product.asked, product.product)]
+    lines = lines[:1] if lines[0].line == lines[1].line else lines
+    asks = "of the sum of its outputs" if product.of_sum else f"with ones in place of {product.incoming}"
+    where = index.op_line(found.mixes) if found.mixes >= 0 else index.line(written.file, found.line)
+    return sources.finding(
+        f"Line {lines[0].line}: {written.name}'s backward asks for the gradient {asks}, and multiplies it by "
+        f"{product.incoming} afterwards",
+        why=f"that is right element by element, and {found.call} in line {where} mixes the elements of forward's "
+        f"input: the derivatives of all its outputs are added before {product.incoming}, which is not the same for "
+        "all, weights each",
+        op=min(op, index.op_count - 1),
+        tensors=[other] if other >= 0 else [],
+        causes=sources.causes_at("returned", lines),
+        evidence=[Evidence("nodes", found.node), *([Evidence("ops", found.mixes)] if found.mixes >= 0 else [])],
+        advice=f"Ask for it with {product.incoming}, and return that as it is.",
+    )
 
 
 def _is_complex(sources: Sources, written: WrittenBackward) -> bool:
@@ -205,7 +232,9 @@ DIAGNOSIS = Diagnosis(
             was not run again. Or forward multiplies by random numbers (a mask), and backward drew others; or it takes
             complex values, and backward lacks the conjugate of a factor. Or forward multiplies by a number that it
             keeps in ctx, and backward never reads that. Or it gives one number for each row of a square matrix, and
-            backward multiplies the matrix by their gradients along its columns.""",
+            backward multiplies the matrix by their gradients along its columns. Or backward asks for the gradient of
+            the sum of all outputs (a vector-Jacobian product with ones) and multiplies that by what comes in, where
+            forward mixes the elements of its input.""",
         reason="""autograd takes what a backward returns as it is. A factor that is missing, a sign, the product rule
             with its factors in each other's place have the right shape, and training goes on with wrong
             gradients.""",
