@@ -96,7 +96,7 @@ def product_with_vjp(backward: _FUNCTION, forward: _FUNCTION | None) -> ProductW
     arguments = [one.arg for one in (*backward.args.posonlyargs, *backward.args.args)]
     if len(arguments) != 2 or backward.args.vararg is not None:
         return None
-    reader = _Reader(backward, arguments[0], arguments[1], _kept_beside_the_value(forward))
+    reader = _BackwardReader(backward, arguments[0], arguments[1], _kept_beside_the_value(forward))
     found = []
     for part in _parts(backward):
         if isinstance(part, ast.Return) and part.value is not None:
@@ -105,7 +105,7 @@ def product_with_vjp(backward: _FUNCTION, forward: _FUNCTION | None) -> ProductW
     return found[0] if len(found) == 1 else None
 
 
-class _Reader:
+class _BackwardReader:
     def __init__(self, backward: _FUNCTION, context: str, incoming: str, kept: frozenset[str]) -> None:
         self._bound = BoundOnce(backward)
         self._context = context
