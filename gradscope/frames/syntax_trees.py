@@ -202,3 +202,13 @@ def innermost(tree: ast.Module, line: int, *kinds: type[ast.stmt]) -> ast.stmt |
         node for node in ast.walk(tree) if isinstance(node, kinds) and node.lineno <= line <= (node.end_lineno or 0)
     )
     return max(around, key=lambda node: node.lineno, default=None)
+
+
+def own_parts(definition: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
+    """What a function's body is made of, without the bodies of functions and classes within it."""
+    stack: list[ast.AST] = list(reversed(definition.body))
+    while stack:
+        node = stack.pop()
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            stack.extend(reversed(list(ast.iter_child_nodes(node))))

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.frames.syntax_trees import assigned_names, dotted_name, last_name
+from gradscope.frames.syntax_trees import assigned_names, dotted_name, last_name, own_parts
 
 _ONES = frozenset(("ones", "ones_like", "new_ones"))
 _OUTLINES = frozenset(("shape", "dtype", "device", "ndim", "size", "dim", "numel", "len", *_ONES))
@@ -42,7 +42,7 @@ class BoundOnce:
     """What the names of a function stand for that are bound once in it."""
 
     def __init__(self, function: _FUNCTION) -> None:
-        parts = list(_parts(function))
+        parts = list(own_parts(function))
         stores = [one.id for one in parts if isinstance(one, ast.Name) and not isinstance(one.ctx, ast.Load)]
         self._values: dict[str, ast.expr] = {}
         self._firsts: dict[str, ast.expr] = {}
@@ -98,7 +98,7 @@ def product_with_vjp(backward: _FUNCTION, forward: _FUNCTION | None) -> ProductW
         return None
     reader = _BackwardReader(backward, arguments[0], arguments[1], _kept_beside_the_value(forward))
     found = []
-    for part in _parts(backward):
+    for part in own_parts(backward):
         if isinstance(part, ast.Return) and part.value is not None:
             elements = part.value.elts if isinstance(part.value, ast.Tuple) else [part.value]
             found += [one for element in elements if (one := reader.product(element)) is not None]
@@ -201,7 +201,7 @@ def _kept_beside_the_value(forward: _FUNCTION | None) -> frozenset[str]:
     if forward is None or not forward.args.args:
         return frozenset()
     context, found, beside = forward.args.args[0].arg, set[str](), set[str]()
-    for part in _parts(forward):
+    for part in own_parts(forward):
         if not isinstance(part, ast.Assign) or len(part.targets) != 1:
             continue
         target = part.targets[0]
@@ -215,13 +215,3 @@ def _kept_beside_the_value(forward: _FUNCTION | None) -> frozenset[str]:
 
 def _is_of(node: ast.expr, context: str) -> bool:
     return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == context
-
-
-def _parts(function: _FUNCTION) -> Iterator[ast.AST]:
-    """What a function's body is made of, without the functions within it; in the order of the text."""
-    stack: list[ast.AST] = list(reversed(function.body))
-    while stack:
-        node = stack.pop()
-        yield node
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
-            stack.extend(reversed(list(ast.iter_child_nodes(node))))

@@ -48,8 +48,8 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""What a pack function that is given to saved_tensors_hooks gave for a saved tensor was unpacked to
-            other values: some of them were compared, and were off by a twentieth of their size or more, or infinite.
-            What float16, bfloat16 or eight bits with a scale lose is far less.""",
+            other values: some of them were compared, and were off by three tenths of their size or more, or infinite.
+            What float16, bfloat16, or eight or four bits with a scale lose is less.""",
         reason="""Autograd computes gradients with what unpack returns, and does not compare it. Rounding, integers
             without a scale, a range that a dtype does not have, all change gradients, and nothing raises.""",
         remedy="""Return something from which unpack makes the same tensor (on another device, on disk), or divide by a

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.derivatives.function_sources import WrittenBackward, attribute_of, own_parts
+from gradscope.analysis.facts.derivatives.function_sources import WrittenBackward, attribute_of
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.sizes import size
+from gradscope.frames.syntax_trees import own_parts
 from gradscope.recording import NONE
 from gradscope.recording.rows import OpKind
 

@@ -6,7 +6,8 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.derivatives.function_sources import Lines, ReturnedGrad, WrittenBackward, own_parts
+from gradscope.analysis.facts.derivatives.function_sources import Lines, ReturnedGrad, WrittenBackward
+from gradscope.frames.syntax_trees import own_parts
 
 _ADD = frozenset(("add_", "sub_"))
 _SET_BACK = frozenset(("zero_", "fill_"))

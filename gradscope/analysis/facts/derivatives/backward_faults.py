@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.derivatives.function_sources import Definition, WrittenBackward, own_parts
+from gradscope.analysis.facts.derivatives.function_sources import Definition, WrittenBackward
+from gradscope.frames.syntax_trees import own_parts
 
 _NO_WRITES = frozenset(("requires_grad_", "detach_", "retain_grad", "share_memory_"))
 """Methods with the underscore of a write that leave the values as they are."""

@@ -10,8 +10,8 @@ import ast
 import re
 from collections.abc import Collection, Iterator
 
-from gradscope.analysis.facts.derivatives.function_sources import Definition, own_parts
-from gradscope.frames.syntax_trees import last_name
+from gradscope.analysis.facts.derivatives.function_sources import Definition
+from gradscope.frames.syntax_trees import last_name, own_parts
 
 _DROPS = frozenset(("dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "alpha_dropout"))
 DRAWS = _DROPS | frozenset(("rand", "randn", "rand_like", "randn_like", "normal", "normal_", "uniform_"))

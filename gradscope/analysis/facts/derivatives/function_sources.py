@@ -10,7 +10,7 @@ from typing import NamedTuple
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.index import Index
 from gradscope.analysis.worded_lines import NamedLine
-from gradscope.frames.syntax_trees import parsed
+from gradscope.frames.syntax_trees import own_parts, parsed
 from gradscope.recording.rows import EventKind
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
@@ -374,16 +374,6 @@ def attribute_of(node: ast.AST | None, name: str) -> str:
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == name:
         return node.attr
     return ""
-
-
-def own_parts(definition: Definition) -> Iterator[ast.AST]:
-    """What a function's body is made of, without the bodies of functions and classes within it."""
-    stack: list[ast.AST] = list(reversed(definition.body))
-    while stack:
-        node = stack.pop()
-        yield node
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
-            stack.extend(reversed(list(ast.iter_child_nodes(node))))
 
 
 def writes_to_held(backward: Definition) -> Iterator[ast.stmt]:

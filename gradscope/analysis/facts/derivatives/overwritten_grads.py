@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.derivatives.function_sources import Lines, WrittenBackward, attribute_of, own_parts
+from gradscope.analysis.facts.derivatives.function_sources import Lines, WrittenBackward, attribute_of
+from gradscope.frames.syntax_trees import own_parts
 
 _GRADIENT = re.compile(r"((main|master|weight|own|w)_?)?grad(ient)?s?(_?(w|weight|sum|acc|buffer))?")
 """What an attribute is called that keeps a gradient; not one that is for looking at: ``grad_norm``, ``last_grad``."""

@@ -10,16 +10,11 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.derivatives.function_sources import (
-    FunctionSources,
-    Lines,
-    WrittenBackward,
-    attribute_of,
-    own_parts,
-)
+from gradscope.analysis.facts.derivatives.function_sources import FunctionSources, Lines, WrittenBackward, attribute_of
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives, ops_between
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.index import Index
+from gradscope.frames.syntax_trees import own_parts
 from gradscope.recording import NONE
 
 

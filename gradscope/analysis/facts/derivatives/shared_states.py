@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.facts.derivatives.backward_faults import names_made_from
-from gradscope.analysis.facts.derivatives.function_sources import Definition, WrittenBackward, own_parts
+from gradscope.analysis.facts.derivatives.function_sources import Definition, WrittenBackward
+from gradscope.frames.syntax_trees import own_parts
 from gradscope.recording import NONE
 
 

@@ -7,14 +7,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.facts.derivatives.backward_faults import name_written, written_into
-from gradscope.analysis.facts.derivatives.function_sources import (
-    Lines,
-    WrittenBackward,
-    own_parts,
-)
+from gradscope.analysis.facts.derivatives.function_sources import Lines, WrittenBackward
 from gradscope.analysis.facts.events import Events, Happened
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.index import Index
+from gradscope.frames.syntax_trees import own_parts
 from gradscope.recording.rows import EventKind
 
 _SAVED = "saved_tensors"

@@ -18,11 +18,11 @@ from gradscope.analysis.facts.derivatives.function_sources import (
     FunctionSources,
     WrittenBackward,
     attribute_of,
-    own_parts,
 )
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.tracking.flow import Flow
 from gradscope.analysis.index import Index
+from gradscope.frames.syntax_trees import own_parts
 
 _STEPS = re.compile(r"__(eq|ne|lt|le|gt|ge)__|\b(eq|ne|lt|le|gt|ge|sign|sgn|round|floor|ceil|trunc|fix|frac)_?$")
 """Calls whose derivative is zero where it is one: a forward that makes one has a gradient that is meant to differ."""

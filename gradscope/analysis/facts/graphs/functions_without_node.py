@@ -10,11 +10,11 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.derivatives.function_sources import Definition, Lines, own_parts, writes_to_held
+from gradscope.analysis.facts.derivatives.function_sources import Definition, Lines, writes_to_held
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.reaching.applied_functions import ApplyCalls
 from gradscope.analysis.index import Index
-from gradscope.frames.syntax_trees import bases_of
+from gradscope.frames.syntax_trees import bases_of, own_parts
 from gradscope.recording.flags import GRAD
 from gradscope.recording.rows import OpKind
 

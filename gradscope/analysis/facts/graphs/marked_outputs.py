@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.facts.derivatives.backward_faults import names_made_from
-from gradscope.analysis.facts.derivatives.function_sources import Definition, Lines, own_parts
+from gradscope.analysis.facts.derivatives.function_sources import Definition, Lines
 from gradscope.analysis.facts.graphs.functions_without_node import is_function, is_walked_behind, walked_ops
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.reaching.applied_functions import ApplyCalls
 from gradscope.analysis.index import Index
-from gradscope.frames.syntax_trees import assigned_pairs, last_name
+from gradscope.frames.syntax_trees import assigned_pairs, last_name, own_parts
 from gradscope.recording.flags import GRAD, RAISED
 from gradscope.recording.rows import OpKind
 

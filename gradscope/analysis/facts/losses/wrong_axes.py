@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.facts.derivatives.backward_faults import incoming
-from gradscope.analysis.facts.derivatives.function_sources import Lines, WrittenBackward, own_parts
+from gradscope.analysis.facts.derivatives.function_sources import Lines, WrittenBackward
 from gradscope.analysis.facts.losses.factors import called, maker
 from gradscope.analysis.facts.shapes import shape_of
 from gradscope.analysis.index import Index
-from gradscope.frames.syntax_trees import parsed
+from gradscope.frames.syntax_trees import own_parts, parsed
 
 _OVER_A_DIMENSION = frozenset(
     "sum mean norm amax amin logsumexp prod gather std var select vector_norm".split()  # noqa: SIM905

@@ -5,15 +5,10 @@ from __future__ import annotations
 import ast
 from functools import cached_property
 
-from gradscope.analysis.facts.derivatives.function_sources import (
-    FunctionSources,
-    Lines,
-    WrittenBackward,
-    attribute_of,
-    own_parts,
-)
+from gradscope.analysis.facts.derivatives.function_sources import FunctionSources, Lines, WrittenBackward, attribute_of
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.index import Index
+from gradscope.frames.syntax_trees import own_parts
 
 _CTX = "ctx."
 _FORM = frozenset(

@@ -6,7 +6,8 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.derivatives.function_sources import Lines, WrittenBackward, own_parts
+from gradscope.analysis.facts.derivatives.function_sources import Lines, WrittenBackward
+from gradscope.frames.syntax_trees import own_parts
 
 _NEEDS = "needs_input_grad"
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
