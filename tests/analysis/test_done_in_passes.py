@@ -123,3 +123,11 @@ net.weight.register_hook(replace)
 run(3)
 """
     assert not notes(source)
+
+
+def test_a_gradient_that_a_hook_took_is_not_put_down_to_a_later_pass_of_something_else() -> None:
+    source = (
+        "stepping()\nrun(2)\nother = torch.ones(3, requires_grad=True)\nother.sum().backward()\nprint(net.bias.grad)\n"
+    )
+    (answer,) = (one for one in report_of(source).answers if one.code.startswith("grad-none"))
+    assert f"line {line_of(HEAD, '# clear')}, which ran inside the pass, set its gradient to None" in answer.text

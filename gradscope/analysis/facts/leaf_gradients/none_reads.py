@@ -95,7 +95,15 @@ class NoneReads:
         last = max((at for at in passes if index.requires_grad(tensor, at)), default=max(passes, default=NONE))
         if last < 0 or index.made_not_before(tensor) > last:
             return NoneRead(tensor, op, "no_backward", NONE)
-        return self._cleared(tensor, op, last) or NoneRead(tensor, op, "unreached", last)
+        if cleared := self._cleared(tensor, op, last):
+            return cleared
+        taken = (
+            at
+            for at in passes
+            if (why := self._gradients.unreached.get((index.op_statement[at], tensor))) and why.taken
+        )
+        # (what code inside a pass took away is gone by that, and not since a later pass had no way to it)
+        return NoneRead(tensor, op, "unreached", max(taken, default=last))
 
     def _passes_before(self, op: int) -> list[int]:
         kinds = self._index.recording.ops.column("kind")
