@@ -234,7 +234,8 @@ def _runs_that_left(index: Index, runs: list[int], left: dict[int, int]) -> dict
         runs: How often each statement ran.
         left: For each op how often it left something.
     """
-    columns = [index.op_statement, *(index.recording.ops.column(name) for name in ("span", "inner", "func"))]
+    if not left:
+        return {}
     kinds, statements = index.recording.ops.column("kind"), {index.op_statement[op] for op in left}
     begun, before, parted = dict.fromkeys(statements, 0), NOWHERE, dict[tuple[int, int], int]()
     for op, statement in enumerate(index.op_statement[: index.op_count]):
@@ -244,17 +245,20 @@ def _runs_that_left(index: Index, runs: list[int], left: dict[int, int]) -> dict
                 run = statement, begun[statement]
                 parted[run] = max(parted.get(run, 0), left[op])
         before = NOWHERE if kinds[op] == OpKind.BACKWARD else statement
-    called = index.times_each(zip(*columns, strict=False))
-    by_call: dict[tuple[int, ...], int] = {}
-    for op, times in left.items():
-        key = tuple(column[op] for column in columns)
-        by_call[key] = by_call.get(key, 0) + times
     found: dict[int, int] = {}
     for (statement, _), times in parted.items():
         found[statement] = found.get(statement, 0) + times
+    alone = [op for op in left if begun[index.op_statement[op]] == 1]
+    if not alone:
+        return found
+    columns = [index.op_statement, *(index.recording.ops.column(name) for name in ("span", "inner", "func"))]
+    called = index.times_each(zip(*columns, strict=False))
+    by_call: dict[tuple[int, ...], int] = {}
+    for op in alone:
+        key = tuple(column[op] for column in columns)
+        by_call[key] = by_call.get(key, 0) + left[op]
     for key, times in by_call.items():
-        if begun[key[0]] == 1:
-            found[key[0]] = max(found[key[0]], times // ceil(called[key] / max(runs[key[0]], 1)))
+        found[key[0]] = max(found[key[0]], times // ceil(called[key] / max(runs[key[0]], 1)))
     return found
 
 

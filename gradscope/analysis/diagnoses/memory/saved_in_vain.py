@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.memory.graph_kept_after_pass import results_kept
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.graphs.made_of_gradients import made_of_gradients
+from gradscope.analysis.facts.losses.samples_in_losses import draws_from_distribution
 from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
 from gradscope.analysis.facts.passes.passes_inside import runs_passes
 from gradscope.analysis.index import NOWHERE
@@ -124,13 +125,9 @@ def _unused(sources: Sources) -> Iterator[tuple[int, int]]:
     for node, storage in zip(recording.saved.column("node"), recording.saved.column("storage"), strict=True):
         if storage >= 0 and walked[node] < 0 and not counted[storage] and node_op[node] < index.op_count:
             counted[storage] = 1
-            if node_op[node] in sources.tracked_behind or _draws(index.func(node_op[node])):
+            if node_op[node] in sources.tracked_behind or draws_from_distribution(index.func(node_op[node])):
                 continue
             yield node_op[node], storage_bytes[storage] * index.weights[node_op[node]]
-
-
-def _draws(function: str) -> bool:
-    return function.startswith("distributions.") and function.endswith(".sample")
 
 
 def _of_lines(sources: Sources, unused: dict[int, int]) -> Iterator[Finding]:

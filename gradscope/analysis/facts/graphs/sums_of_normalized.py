@@ -51,14 +51,17 @@ def sums_of_normalized(index: Index, passes: Passes) -> Iterator[SumOfNormalized
     if not any(_is_norm(name) or name == _DIFFERENCE for name in kinds.values()):
         return
     in_training = _norms_in_training(index)
-    ways = _ways_to(index, passes)
     found: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    ways: Counter[int] = Counter()
     for node, name in enumerate(names):
         if not _SUMS.fullmatch(name) or passes.first_walked_at[node] < 0 or not _is_one_number(index, node):
             continue
-        end = _end(index, names, ways, node)
-        if end is None or not _is_constant(index, end, names[end], in_training):
+        way = _way_to_norm(index, names, node)
+        if not way or not _is_constant(index, way[-1], names[way[-1]], in_training):
             continue
+        end, ways = way[-1], ways or _ways_to(index, passes)
+        if any(ways[one] > 1 for one in way):
+            continue  # (gradients come by another way too: of a variance, beside the sum)
         statements = index.op_statement[ops[end]], index.op_statement[ops[node]]
         if NOWHERE not in statements:
             found.setdefault(statements, []).append((end, node))
@@ -86,24 +89,23 @@ def _ways_to(index: Index, passes: Passes) -> Counter[int]:
     return Counter(after for node in walked for after in index.edges.of(node))
 
 
-def _end(index: Index, names: list[str], ways: Counter[int], node: int) -> int | None:
-    """The node of the normalisation that all ways from a sum lead to; None where something else is between.
-
-    And where gradients come by another way too, to the normalisation or to what is between (a variance beside the sum).
-    """
+def _way_to_norm(index: Index, names: list[str], node: int) -> list[int]:
+    """The nodes behind a sum as far as that of the normalisation; empty where something else is between."""
+    way: list[int] = []
     while True:
         following = list(index.edges.of(node))
         if names[node] == _QUOTIENT and _is_by_one_number(index, node):
             following = following[:1]  # (the other way leads to the scale: its gradient is a sum over the same)
-        if len(following) != 1 or following[0] < 0 or ways[following[0]] > 1:
-            return None
+        if len(following) != 1 or following[0] < 0:
+            return []
         node = following[0]
+        way.append(node)
         if _is_norm(names[node]) or names[node] == _DIFFERENCE:
-            return node
+            return way
         if names[node] == _QUOTIENT and _is_by_one_number(index, node):
             continue
         if not _SUMS.fullmatch(names[node]) and not _SHAPES.fullmatch(names[node]):
-            return None
+            return []
 
 
 def _is_by_one_number(index: Index, node: int) -> bool:

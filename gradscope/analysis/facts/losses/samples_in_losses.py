@@ -81,9 +81,13 @@ def samples_in_losses(index: Index, flow: Flow, passes: Passes, lives: GradientL
                 break
 
 
+def draws_from_distribution(function: str) -> bool:
+    """Whether a function, by its name, is the ``sample`` of one of torch's distributions."""
+    return function.startswith("distributions.") and function.endswith(".sample")
+
+
 def _draws(function: str) -> bool:
-    is_method = function.startswith("distributions.") and function.endswith(".sample")
-    return is_method or function in _DRAWS
+    return draws_from_distribution(function) or function in _DRAWS
 
 
 class _Way:
