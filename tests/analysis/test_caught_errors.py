@@ -67,6 +67,33 @@ unit(torch.ones(1, 2)).sum().backward()
     assert (code, severity, lines) == ("inplace-refused", "problem", [8, 14, 11])
 
 
+def test_of_several_that_write_in_a_chain_the_one_behind_the_hooked_module_is_named() -> None:
+    program = """\
+class Unit(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.chain = nn.Sequential(
+            nn.Linear(2, 2),
+            nn.ReLU(inplace=True),
+            nn.Linear(2, 2),
+            nn.Dropout(0.0, inplace=True),
+            nn.ReLU(inplace=True),
+            nn.Linear(2, 2),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, x):
+        return self.chain(x)
+
+unit = Unit().eval()
+unit(torch.ones(1, 2))
+unit.chain[2].register_full_backward_hook(lambda *_: None)
+unit(torch.ones(1, 2)).sum().backward()
+"""
+    ((code, _, lines),) = said(program)
+    assert (code, lines) == ("inplace-refused", [12, 22, 18])
+
+
 def test_of_a_view_that_a_function_gave_the_return_of_its_forward_is_named() -> None:
     program = """\
 class Same(torch.autograd.Function):

@@ -12,11 +12,16 @@ _POSITIONS |= {"ELU": 1, "CELU": 1, "LeakyReLU": 1, "Dropout": 1, "Dropout2d": 1
 """Which of a class's arguments is ``inplace``, where it is given by its position."""
 
 
-def inplace_modules(text: str, line: int) -> list[tuple[int, int]]:
+def inplace_modules(text: str, line: int, item: int) -> list[tuple[int, int]]:
     """Where the module that a line calls is made to work in place: first and last lines of the calls that make it.
 
     It is that which the class around the line gives the attribute that is called there (``self.act``). Where the text
     does not say so, it is the only one of the file; nothing where there are several.
+
+    Args:
+        text: The file's.
+        line: Where the module is called.
+        item: Its position in the chain that is called there, or less than 0 for none that is known.
     """
     tree = parsed(text)
     if tree is None:
@@ -34,10 +39,18 @@ def inplace_modules(text: str, line: int) -> list[tuple[int, int]]:
         for node in (ast.walk(owner) if owner is not None else ())
         if isinstance(node, ast.Assign)
         and any(isinstance(target, ast.Attribute) and target.attr in called for target in node.targets)
-        for lines in _made_in(node.value)
+        for lines in (_item(node.value, item) or _made_in(node.value))
     ]
     every = list(_made_in(tree))
-    return found or (every if len(every) == 1 else [])
+    return found if len(found) == 1 else every if len(every) == 1 else []
+
+
+def _item(chain: ast.expr, item: int) -> list[tuple[int, int]]:
+    """An item of a chain of modules, where it is written out."""
+    items = chain.args if isinstance(chain, ast.Call) else []
+    if item < 0 or len(items) <= item or any(isinstance(one, ast.Starred) for one in items):
+        return []
+    return list(_made_in(items[item]))
 
 
 def _made_in(part: ast.AST) -> Iterator[tuple[int, int]]:

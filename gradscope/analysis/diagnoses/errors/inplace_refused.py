@@ -9,6 +9,7 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.modules.items_of_chains import item_behind
 from gradscope.analysis.facts.modules.registered_hooks import RegisteredHook
 from gradscope.analysis.report_model import Cause, Severity
 from gradscope.frames.modules.inplace_modules import inplace_modules
@@ -69,6 +70,7 @@ _REFUSALS = (
         is_made_wrong=True,
     ),
 )
+_DONE = {"made": "makes what writes in place", "set": "registers the hook"}
 _OF_FUNCTION = re.compile(r"Output \d+ of (\w+?)(?:Backward)? is a view")
 
 
@@ -86,9 +88,10 @@ def _find(sources: Sources) -> Iterator[Finding]:
         made = _made(sources, tensor, message, refusal)
         where = f" and line {made[0].line} made" if made else ""
         beside = _behind_hook(sources, op, tensor) if "BackwardHook" in refusal.message else []
+        there = " and ".join(f"line {cause.line} {_DONE[cause.role]}" for cause in beside)
         yield sources.finding(
             f"Line {index.op_line(op)}: {index.call_name(op)} was refused, since {sources.names.at(tensor, op)}, which "
-            f"it was to write{where}, {refusal.why}",
+            f"it was to write{where}, {refusal.why}{f' ({there})' if there else ''}",
             why="the program caught the error and went on without the write" if severity == "warning" else "",
             op=op,
             tensors=[tensor],
@@ -121,7 +124,7 @@ def _behind_hook(sources: Sources, op: int, tensor: int) -> list[Cause]:
     index = sources.index
     statement = index.statements[index.op_statement[op]]
     text = index.recording.files[statement.file].text if statement.file >= 0 else ""
-    lines = inplace_modules(text, index.op_line(op))
+    lines = inplace_modules(text, index.op_line(op), item_behind(index, op))
     causes = [sources.cause_of_line("made", statement.file, first, last, "") for first, last in lines]
     hooks = [hook for hook in sources.hooks.all if hook.kind in ("backward", "backward_pre")]
     of_module = [hook for hook in hooks if _is_on_maker(sources, hook, tensor)]
