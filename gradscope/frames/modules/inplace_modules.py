@@ -42,7 +42,7 @@ def inplace_modules(text: str, line: int, item: int) -> list[tuple[int, int]]:
         for lines in (_item(node.value, item) or _made_in(node.value))
     ]
     every = list(_made_in(tree))
-    return found if len(found) == 1 else every if len(every) == 1 else []
+    return found or (every if len(every) == 1 else [])
 
 
 def _item(chain: ast.expr, item: int) -> list[tuple[int, int]]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.cached_weights import OF_CACHED, cached_at
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.errors.detach_never_ran import detach_never_ran
 from gradscope.analysis.diagnoses.errors.detached_too_seldom import detached_too_seldom
 from gradscope.analysis.diagnoses.errors.ways_into_old_graphs import ways_kept
 from gradscope.analysis.diagnoses.finding import Finding
@@ -234,6 +235,20 @@ def _left_in_list(sources: Sources, kept: list[tuple[str, list[Cause]]]) -> _Led
     )
 
 
+def _never_cut(sources: Sources, entries: list[int], op: int) -> _LedBack | None:
+    """The condition, never true, under which alone what leads back is detached."""
+    one = detach_never_ran(sources, [at for node in entries if (at := sources.index.node_tensor[node]) >= 0], op)
+    if one is None:
+        return None
+    cut, test = one.causes
+    where = "" if test.line == cut.line else f" (line {test.line})"
+    return _LedBack(
+        f"line {cut.line} detaches {one.name} where {one.test}{where}, and never ran",
+        one.causes,
+        "Detach it in each round, and each tensor of it where it is a tuple.",
+    )
+
+
 def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Finding:
     index, line = sources.index, sources.index.op_line(op)
     entries, used_up = list(found), set(found.values())
@@ -246,6 +261,7 @@ def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Fin
         or _left_in_default(sources, kept)
         or _left_in_list(sources, kept)
         or _of_data(sources, entries, root)
+        or _never_cut(sources, entries, op)
     )
     if known is not None:
         return sources.finding(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.modules.items_of_chains import item_behind
+from gradscope.analysis.facts.modules.items_of_chains import item_of_chain
 from gradscope.analysis.facts.modules.registered_hooks import RegisteredHook
 from gradscope.analysis.report_model import Cause, Severity
 from gradscope.frames.modules.inplace_modules import inplace_modules
@@ -124,8 +124,8 @@ def _behind_hook(sources: Sources, op: int, tensor: int) -> list[Cause]:
     index = sources.index
     statement = index.statements[index.op_statement[op]]
     text = index.recording.files[statement.file].text if statement.file >= 0 else ""
-    lines = inplace_modules(text, index.op_line(op), item_behind(index, op))
-    causes = [sources.cause_of_line("made", statement.file, first, last, "") for first, last in lines]
+    lines = inplace_modules(text, index.op_line(op), item_of_chain(index, op))
+    causes = [sources.cause_of_line("made", statement.file, *lines[0], "")] if len(lines) == 1 else []
     hooks = [hook for hook in sources.hooks.all if hook.kind in ("backward", "backward_pre")]
     of_module = [hook for hook in hooks if _is_on_maker(sources, hook, tensor)]
     for hook in of_module or (hooks if len(hooks) == 1 else []):

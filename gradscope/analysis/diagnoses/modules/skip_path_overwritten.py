@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.rectified_skips import RectifiedSkip, rectified_skips
+from gradscope.analysis.facts.modules.items_of_chains import item_of_chain
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.frames.modules.inplace_modules import inplace_modules
 
@@ -43,12 +44,13 @@ def _by_statement(sources: Sources) -> dict[int, list[RectifiedSkip]]:
 
 
 def _made_in_place(sources: Sources, skip: RectifiedSkip) -> list[Cause]:
-    """Where the module is made that was called there; the first of a sequence is the one that has its input."""
+    """Where the module is made that was called there, or else the first of a sequence: that has the input."""
     index = sources.index
     if _IN_PLACE.search(index.span_source(skip.written)):
         return []  # (the call itself says so)
     file = index.statements[index.op_statement[skip.written]].file
-    made = inplace_modules(index.recording.files[file].text, index.op_line(skip.written))
+    item = item_of_chain(index, skip.written)
+    made = inplace_modules(index.recording.files[file].text, index.op_line(skip.written), item)
     return [sources.cause_of_line("made", file, *made[0], "")] if made else []
 
 
