@@ -53,3 +53,25 @@ def test_what_runs_elsewhere_is_still_said() -> None:
     said = codes("torch.no_grad()", "validate()\nkept = fit()", train="kept.append(run(torch.randn(512, 64)))")
     assert "context-not-entered" in said
     assert set(said) & set(OF_MEMORY)
+
+
+CALLS_ONLY = """
+def collect():
+    torch.no_grad()
+    model.eval()
+    results = []
+    for x in data:
+        results.append(run(x))
+    model.train()
+    return results
+data = list(torch.randn(6, 512, 64).unbind())
+fit()
+kept = collect()
+print(torch.cat(kept).mean())
+"""
+
+
+def test_a_block_that_only_calls_functions_is_told_by_what_its_lines_look_up() -> None:
+    source = PROGRAM.format(off="pass", train="pass") + CALLS_ONLY
+    said = [one.code for one in build(recorded(source)).answers]
+    assert [code for code in said if code in (*OF_MEMORY, "context-not-entered")] == ["context-not-entered"]
