@@ -69,3 +69,33 @@ def test_a_pass_that_failed_for_another_write_is_not_put_down_to_it(write: str) 
 def test_what_nobody_else_saved_may_be_written() -> None:
     failing = "Gate.apply(a, b).sum().backward()\nh = v.exp()\nz = h.sum()\nh.detach().zero_()\nz.backward()"
     assert found("grad_b = b.mul_(2)", given="w * 1, v * 1", passes=failing) == [[18, 16]]
+
+
+def silently(write: str, given: str = SHARED) -> list[list[int]]:
+    answers = build(recorded(SOURCE.format(TAKEN, write, given, ONCE))).answers
+    return [[cause.line for cause in one.causes] for one in answers if one.code == "gradient-silently-wrong"]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "b.data.copy_(grad * a); grad_b = b",
+        "raw = b.view(-1).data; raw *= 0; grad_b = grad * a",
+        "b.data[0] = 7.0; grad_b = grad * a",
+    ],
+)
+def test_a_write_that_no_version_shows_is_told_of_without_an_error(write: str) -> None:
+    assert silently(write) == [[10, 14]]
+
+
+@pytest.mark.parametrize(
+    ("write", "given"),
+    [
+        ("b.data.copy_(grad * a); grad_b = b", "w * 1, v * 1"),  # nobody else had saved it
+        ("b = b.clone(); b.data.mul_(2); grad_b = grad * a", SHARED),
+        ("a.data.mul_(2); grad_b = grad", SHARED),
+        ("grad_b = b.data.mul(2)", SHARED),
+    ],
+)
+def test_what_nobody_behind_it_needs_may_be_written(write: str, given: str) -> None:
+    assert silently(write, given) == []

@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.gradients.recomputed_with_changed import recomputed_with_changed
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.derivatives.writes_to_saved import WritesOfBackwards
 from gradscope.analysis.facts.memory_writes.inplace_writes import JudgedWrite
 from gradscope.analysis.facts.memory_writes.outside_writes import OutsideWrite
 from gradscope.analysis.report_model import Cause, Evidence
@@ -39,7 +40,28 @@ def _find(sources: Sources) -> Iterator[Finding]:
             else "Write into a new tensor; ctx.save_for_backward makes autograd notice.",
         )
     yield from _changed_outside(sources)
+    yield from _written_by_backwards(sources)
     yield from recomputed_with_changed(sources)
+
+
+def _written_by_backwards(sources: Sources) -> Iterator[Finding]:
+    """One finding for each line of a backward that writes, through ``.data``, what one behind it had saved as well."""
+    index = sources.index
+    for one in WritesOfBackwards(index, sources.events, sources.passes, sources.functions.of_name).unseen():
+        saved, node_op = index.recording.saved[one.saved_row], index.recording.nodes.column("op")
+        kind = f"{index.recording.text(saved.attr)} of {index.recording.text(index.recording.nodes[saved.node].name)}"
+        saved_at = node_op[saved.node]
+        yield sources.finding(
+            f"Line {one.lines.line}: the backward of {one.written.name} writes, past autograd's version counter, into "
+            f"memory that line {index.op_line(saved_at)} had saved for backward ({kind})",
+            why=f"the pass of line {index.op_line(one.wrote_in)} comes there afterwards, and computes with the changed "
+            "values, without an error",
+            op=one.wrote_in,
+            tensors=[],
+            causes=[*sources.causes_at("write", [one.lines]), *sources.cause("saved", saved_at)],
+            evidence=[Evidence("saved", one.saved_row), Evidence("ops", one.wrote_in)],
+            advice="A backward is given what was saved itself: compute new tensors there.",
+        )
 
 
 def _saved(sources: Sources, write: JudgedWrite, saved_at: int) -> list[Cause]:

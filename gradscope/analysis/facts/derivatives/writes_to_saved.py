@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from gradscope.analysis.facts.derivatives.backward_faults import name_written, written_into
@@ -24,6 +25,17 @@ _VIEWS = frozenset(
 """Methods and attributes that give a tensor on the same memory, whose writes raise the same version counter."""
 
 
+_DATA = "data"
+
+
+class _Stands(NamedTuple):
+    """What a name stands for: a saved tensor, by its place, or a view of it."""
+
+    position: int
+    is_seen: bool
+    """Whether a write through the name raises the version counter."""
+
+
 class WriteToSaved(NamedTuple):
     """A statement of a backward that writes what its forward had saved."""
 
@@ -32,6 +44,8 @@ class WriteToSaved(NamedTuple):
     """The name by which it writes."""
     position: int
     """The place among the saved tensors."""
+    is_seen: bool
+    """Whether the version counter of what was saved shows it: a write through ``.data`` leaves that as it is."""
 
 
 class SharedWithSaver(NamedTuple):
@@ -51,13 +65,14 @@ class SharedWithSaver(NamedTuple):
 def writes_to_saved(written: WrittenBackward) -> list[WriteToSaved]:
     """Its statements that write saved tensors in place, by their own names, by other ones, or by views."""
     context = written.definition.args.args[0].arg if written.definition.args.args else ""
-    stands_for: dict[str, int] = {}
+    stands_for: dict[str, _Stands] = {}
     found = []
     for statement in (part for part in own_parts(written.definition) if isinstance(part, ast.stmt)):
         for target in written_into(statement):
-            name = name_written(_base_of_views(target))
-            if name in stands_for:
-                found.append(WriteToSaved(statement, name, stands_for[name]))
+            base, is_seen = _base_of_views(target)
+            if (name := name_written(base)) in stands_for:
+                position, seen_so_far = stands_for[name]
+                found.append(WriteToSaved(statement, name, position, is_seen and seen_so_far))
         if isinstance(statement, ast.Assign):
             known = [_bound(target, statement.value, context, stands_for) for target in statement.targets]
             for name in _names_bound(statement):
@@ -73,31 +88,36 @@ def _names_bound(statement: ast.stmt) -> Iterator[str]:
             yield node.id
 
 
-def _bound(target: ast.expr, value: ast.expr, context: str, stands_for: dict[str, int]) -> dict[str, int]:
+def _bound(target: ast.expr, value: ast.expr, context: str, stands_for: dict[str, _Stands]) -> dict[str, _Stands]:
     """The saved tensors that an assignment gives names to: by their places."""
     if isinstance(target, ast.Tuple | ast.List):
         is_all = ast.unparse(value) == f"{context}.{_SAVED}"
         if not is_all or any(isinstance(one, ast.Starred) for one in target.elts):
             return {}
-        return {one.id: place for place, one in enumerate(target.elts) if isinstance(one, ast.Name)}
+        return {one.id: _Stands(place, True) for place, one in enumerate(target.elts) if isinstance(one, ast.Name)}
     if not isinstance(target, ast.Name):
         return {}
     if isinstance(value, ast.Subscript) and ast.unparse(value.value) == f"{context}.{_SAVED}":
         place = value.slice.value if isinstance(value.slice, ast.Constant) else None
-        return {target.id: place} if isinstance(place, int) and place >= 0 else {}
-    name = name_written(_base_of_views(value))
-    return {target.id: stands_for[name]} if name in stands_for else {}
+        return {target.id: _Stands(place, True)} if isinstance(place, int) and place >= 0 else {}
+    base, is_seen = _base_of_views(value)
+    known = stands_for.get(name_written(base))
+    return {target.id: _Stands(known.position, known.is_seen and is_seen)} if known is not None else {}
 
 
-def _base_of_views(value: ast.expr) -> ast.expr:
-    """What a chain of views is of."""
+def _base_of_views(value: ast.expr) -> tuple[ast.expr, bool]:
+    """What a chain of views is of, and whether a write through them raises its version counter."""
+    is_seen = True
     while True:
+        is_seen = is_seen and not (isinstance(value, ast.Attribute) and value.attr == _DATA)
         if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr in _VIEWS:
             value = value.func.value
-        elif isinstance(value, ast.Subscript) or (isinstance(value, ast.Attribute) and value.attr in _VIEWS):
+        elif isinstance(value, ast.Subscript) or (
+            isinstance(value, ast.Attribute) and (value.attr in _VIEWS or value.attr == _DATA)
+        ):
             value = value.value
         else:
-            return value
+            return value, is_seen
 
 
 class WritesOfBackwards:
@@ -121,7 +141,7 @@ class WritesOfBackwards:
                 kept.setdefault(storages[row], []).append(row)
         names = recording.nodes.column("name")
         for name, written in self._functions.items():
-            places = list(self._places(written))
+            places = list(self._places(written, is_seen=True))
             for node in (one for one, text in enumerate(names) if places and recording.text(text) == name):
                 for lines, storage in (pair for place in places for pair in self._storages(node, place)):
                     found = self._needed(node, nodes, kept.get(storage, []), failed)
@@ -129,12 +149,42 @@ class WritesOfBackwards:
                         return SharedWithSaver(written, lines, storage, node, *found)
         return None
 
-    def _places(self, written: WrittenBackward) -> Iterator[tuple[Lines, int, frozenset[int]]]:
-        """Its lines that wrote, with the place among the saved tensors, or (-1) the storages of what was written."""
+    def unseen(self) -> Iterator[SharedWithSaver]:
+        """Writes that no version counter shows into what a node had saved that the same pass came to afterwards.
+
+        One for each line that writes. A node behind the writer waits for what that gives, and so runs after it.
+        """
+        recording, passes = self._index.recording, self._passes
+        names, storages = recording.nodes.column("name"), recording.saved.column("storage")
+        for name, written in self._functions.items():
+            places = list(self._places(written, is_seen=False))
+            nodes = [one for one, text in enumerate(names) if places and recording.text(text) == name]
+            for place in places:
+                found = (
+                    SharedWithSaver(written, lines, storage, node, row, passes.first_walked_at[node])
+                    for node in nodes
+                    if passes.first_walked_at[node] >= 0
+                    for lines, storage in self._storages(node, place)
+                    for behind in passes.behind(node)[1:]
+                    for row in self._index.saved.of(behind)
+                    if storages[row] == storage
+                )
+                yield from islice(found, 1)
+
+    def _places(self, written: WrittenBackward, *, is_seen: bool) -> Iterator[tuple[Lines, int, frozenset[int]]]:
+        """Its lines that wrote, with the place among the saved tensors, or (-1) the storages of what was written.
+
+        Args:
+            written: The backward.
+            is_seen: Whether a version counter shows the write.
+        """
         for one in writes_to_saved(written):
             lines = written.lines_of(one.statement)
-            if any(self._is_at(event, lines) for event in (*self._ran, *self._wrote)):
+            ran = any(self._is_at(event, lines) for event in (*self._ran, *self._wrote))
+            if ran and one.is_seen == is_seen:
                 yield lines, one.position, frozenset()
+        if not is_seen:
+            return
         whole = written.lines_of(written.definition)
         for event in self._wrote:
             if self._is_at(event, whole):
