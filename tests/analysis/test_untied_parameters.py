@@ -57,12 +57,26 @@ model = Model()
 model.double()  # unties
 torch.__future__.set_overwrite_module_params_on_conversion(False)
 """,
+    "a copy of each of the two layers in what wraps it": """
+class Copied(nn.Module):
+    def __init__(self, part):
+        super().__init__()
+        self.first = part.requires_grad_(False)
+        self.again = copy.deepcopy(part).requires_grad_(True)  # unties
+    def forward(self, x):
+        return self.again(x)
+model = Model()
+for name in ("embed", "decoder.head"):
+    owner = model.get_submodule(name.rpartition(".")[0])
+    setattr(owner, name.rpartition(".")[2], Copied(model.get_submodule(name)))
+""",
     "a copy of one part": "model = Model()\nmodel.decoder = copy.deepcopy(model.decoder)  # unties",
 }
 ONE_OR_NEVER = {
     "tied again": "model = on_meta()\nmodel.to_empty(device='cpu')\nmodel.tie()",
     "never tied": "model = on_meta(tied=False)\nmodel.to_empty(device='cpu')",
     "a conversion in place": "model = Model()\nmodel.double()",
+    "copies of the whole": "model = [copy.deepcopy(part) for part in [Model()] * 2][0]",
     "a copy of the whole": "model = copy.deepcopy(Model())",
     "a copy of the very layer": "model = Model()\nmodel.decoder.head = copy.deepcopy(model.decoder.head)",
     "a state that is assigned, and tied again": """

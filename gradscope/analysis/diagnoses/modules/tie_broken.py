@@ -46,9 +46,14 @@ def _of_untied(sources: Sources, untied: Untied, op: int) -> Finding:
     calls = listed(list(dict.fromkeys(index.call_name(op) for op in untied.made)))
     lines = {index.op_line(op) for op in untied.made}
     what = "load_state_dict(assign=True)" if untied.is_load else calls
+    did = (
+        f"{what} copied one parameter, which two modules shared, once for each of them"
+        if untied.are_copies
+        else f"{what} put another parameter in place of the one that was both {names}"
+    )
+    who = names if untied.are_copies else "they"
     return sources.finding(
-        f"Line{'s' * (len(lines) > 1)} {numbers(lines)}: {what} put another parameter in place of the one that was "
-        f"both {names}: they are two since then, and are trained as two",
+        f"Line{'s' * (len(lines) > 1)} {numbers(lines)}: {did}: {who} are two since then, and are trained as two",
         op=op,
         tensors=untied.pair,
         causes=[cause for made in untied.made for cause in sources.cause("set", made)],

@@ -32,6 +32,8 @@ class Untied(NamedTuple):
     """The calls that made one of them, or both."""
     is_load: bool
     """They put there what a state had."""
+    are_copies: bool
+    """The two are copies of it, each within what wraps one of the two parts that had it."""
 
 
 class _Moment(NamedTuple):
@@ -59,14 +61,15 @@ def untied_parameters(
     # (names are matched again and again: a moment counts once, but for those of loads)
     known = {(one.tensor, one.ends, one.op if one.op in loads else NONE): one for one in _moments(index, held)}
     for moment in known.values():
-        for pair, names in _then(at_end, moment):
+        then, copies = list(_then(at_end, moment)), list(_in_wrappers(index, at_end, moment))
+        for pair, names in (*then, *copies):
             made = tuple(dict.fromkeys(_maker(index, moment.tensor, one) for one in pair if one != moment.tensor))
             is_load = NONE in made and moment.op in loads
             if is_load:
                 made = tuple({assigning_load(index, one, NONE) for one in pair})
             if pair not in told and NONE not in made and not any(_is_of_layer(index, op, moment) for op in made):
                 told.add(pair)
-                yield Untied(pair, names, made, is_load)
+                yield Untied(pair, names, made, is_load, (pair, names) in copies)
 
 
 def _moments(index: Index, held: dict[int, list[tuple[int, int, int]]]) -> Iterator[_Moment]:
@@ -98,6 +101,26 @@ def _then(at_end: dict[str, int], moment: _Moment) -> Iterator[tuple[tuple[int, 
         twin = name.removesuffix(first) + second
         if name.endswith(first) and name != first and at_end.get(twin, one) != one:
             yield (one, at_end[twin]), (name, twin)
+
+
+def _in_wrappers(
+    index: Index, at_end: dict[str, int], moment: _Moment
+) -> Iterator[tuple[tuple[int, int], tuple[str, str]]]:
+    """Pairs of copies of a parameter that one statement made, within the two parts that had the parameter as one.
+
+    ``embed.copy.weight`` and ``head.copy.weight``: what wraps each part copies it without regard to the other.
+    """
+    steps, others = (_STEPS.findall(end) for end in moment.ends)
+    while steps and others and steps[-1] == others[-1]:
+        del steps[-1], others[-1]
+    part, twin_part = "".join(steps), "".join(others)
+    for name, one in at_end.items():
+        twin = name.replace(f"{part}.", f"{twin_part}.", 1)
+        other = at_end.get(twin, one)
+        made = [_maker(index, moment.tensor, copied) for copied in (one, other)] if part and other != one else [NONE]
+        by_one = NONE not in made and len({index.op_statement[op] for op in made}) == 1
+        if by_one and {index.func(op) for op in made} == {_COPIES}:
+            yield (one, other), (name, twin)
 
 
 def _maker(index: Index, before: int, parameter: int) -> int:
