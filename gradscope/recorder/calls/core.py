@@ -42,7 +42,7 @@ from gradscope.recording.rows import Field, OpFlag, OpKind
 VARIABLE = "GRADSCOPE_CORE"
 """The environment's variable that chooses: ``python`` or ``native``; without it the native core where there is one."""
 
-INTERFACE = 6
+INTERFACE = 7
 """What the core must be built for; see ``native/core.h``."""
 
 

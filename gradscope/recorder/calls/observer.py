@@ -53,6 +53,8 @@ _CALL, _SET, _GROUP, _COLLECTIVE = (int(kind) for kind in (OpKind.CALL, OpKind.S
 _PASSES = (int(OpKind.BACKWARD), int(OpKind.GRAD))
 _DIRECT_FORWARD, _FACTOR = int(EventKind.DIRECT_FORWARD), int(EventKind.FACTOR)
 _RAISED, _HOOKED = int(OpFlag.RAISED), int(OpFlag.HOOKED)
+_TRACKING = int(OpFlag.GRAD) | int(OpFlag.INFERENCE)
+"""Without both, what an op gives may come to be tracked: an inference tensor never does."""
 _VERSION, _GRAD_FIELD, _WRITTEN = int(Field.VERSION), int(Field.GRAD), int(Field.WRITTEN)
 _DIRECT_FORWARDS = 256
 """Direct calls of ``forward`` that are noted, each once for a module and a place."""
@@ -221,7 +223,7 @@ class Observer(WholeCalls):
         read_saved = not flags & _HOOKED
         site, user = located.site, located.user
         matching = is_looked_at(site)
-        if (matching or site.meets_unseen) and user is not None:
+        if user is not None and (matching or site.meets_unseen or self._came_to_be_tracked(args, kwargs)):
             changed = before if isinstance(before, list) else ()
             self._unseen.announce(site, user, arguments_of(args, kwargs), changed, thread, flags, not self._hooked)
             if user.f_code.co_name == "forward":
@@ -248,7 +250,10 @@ class Observer(WholeCalls):
             for tensor in (result,) if kind is Tensor or kind is Parameter else tensors_in(result):
                 seen = known.get(id(tensor))
                 if seen is None:
-                    self.states.enter(tensor, op, since, read_saved, 0, inputs)
+                    seen = self.states.enter(tensor, op, since, read_saved, 0, inputs)
+                    if not flags & _TRACKING and seen.requires_grad is False:
+                        seen.requires_grad = None
+                        identity.has_unsure = True
                 else:
                     tape.pending["results"] += (op, seen.row)
                 touched = True
@@ -290,6 +295,17 @@ class Observer(WholeCalls):
                 self._note_births(result, before, inputs, site.span, op, thread)
         if len(tape.ops) >= tape.flush_at or (tape.on_flush is not None and tape.is_old()):
             self._settle()
+
+    def _came_to_be_tracked(self, args: Any, kwargs: Any) -> bool:
+        """Whether an op takes what was made without grad mode and is tracked now: a custom Function gave it."""
+        if not self.identity.has_unsure:
+            return False
+        known = self.identity.tensors
+        for tensor in arguments_of(args, kwargs):
+            seen = known.get(id(tensor))
+            if seen is not None and seen.requires_grad is None and type(tensor) in PLAIN and tensor.requires_grad:
+                return True
+        return False
 
     def _settle(self) -> None:
         """Move what is pending on, at the end of a call of which nobody knows anything by its row any more."""

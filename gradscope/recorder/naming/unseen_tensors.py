@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from gradscope.frames.frame_locals import reading_locals
+from gradscope.recorder.naming.applied_functions import AppliedFunctions
 from gradscope.recorder.naming.instance_attributes import is_one_of
 from gradscope.recorder.naming.last_statements import calls_to
 from gradscope.recorder.naming.seen_names import SeenNames, is_user_name, look_up
@@ -57,6 +58,7 @@ class Unseen:
         self._calls: dict[tuple[int, type], tuple[str, int] | None] = {}
         """By site and kind of node the call that made what an op there took, in the runs in which it was found; None
         where there were several."""
+        self._applied = AppliedFunctions()
 
     def announce(
         self,
@@ -84,7 +86,9 @@ class Unseen:
         self._entered = False
         calls = calls_to(user)
         self._names.forget_ended(calls[id(user)])
-        callers = self._callers(user, site)
+        callers = list(self._callers(user, site))
+        if not flags & GRAD:
+            self._applied.note(callers, thread)
         frames = [(frame, at, self._names.stored_since(calls[id(frame)], at)) for frame, at in callers]
         for frame, at, stored in frames:
             if stored is not None:
@@ -157,7 +161,7 @@ class Unseen:
             for name in wanted:
                 tensor = look_up(self._found_under(name, site, stored_by), names, frame.f_globals)
                 if issubclass(type(tensor), Tensor) and self._is_news(tensor):
-                    call = self._call_behind(name, site, stored_by)
+                    call = self._applied.call_behind(tensor, thread, self._call_behind(name, site, stored_by))
                     if call is not None:
                         key = (id(taken_at), _kind_of_node(tensor))
                         self._calls[key] = call if self._calls.get(key, call) == call else None
@@ -169,14 +173,21 @@ class Unseen:
         """Enter what no name led to in this run: names are looked at in some runs only."""
         for tensor in inputs:
             if self._is_news(tensor):
-                call = self._calls.get((id(site), _kind_of_node(tensor)))
-                if call is not None and type(tensor) in PLAIN and not tensor.is_leaf:
-                    self._enter_made(tensor, call, thread, flags, read_saved)
+                if type(tensor) in PLAIN and not tensor.is_leaf:
+                    known = self._calls.get((id(site), _kind_of_node(tensor)))
+                    call = self._applied.call_behind(tensor, thread, known)
+                    if call is not None:
+                        self._enter_made(tensor, call, thread, flags, read_saved)
+                seen = self._identity.tensors.get(id(tensor))
+                if seen is not None and seen.requires_grad is None:
+                    seen.requires_grad = False  # (nothing tells where it came to be tracked: it is not asked again)
 
     def _enter_made(self, tensor: Any, call: tuple[str, int], thread: int, flags: int, read_saved: bool) -> None:
         written, span = call
+        seen = self._identity.tensors.get(id(tensor))
+        if seen is None or seen.requires_grad is not None:
+            self._entered = True  # (the others are asked whenever they go into an op)
         self._enter(tensor, self._add_op(tensor, written, span, thread, flags), read_saved)
-        self._entered = True
 
     def _found_under(self, name: str, site: Site, stored_by: Site | None) -> str:
         """The name that has now what a frame's last statement stored under a name; that itself if it stored no such."""

@@ -21,7 +21,7 @@ Outcome whole_cleared(Core *core, PyObject *text, PyObject *held, PyObject *thre
 
 #endif
 
-#define INTERFACE 6 /* to be raised with every change of what the Python side gives or takes; see calls/core.py */
+#define INTERFACE 7 /* to be raised with every change of what the Python side gives or takes; see calls/core.py */
 
 #define SLOT(object, offset) (*(PyObject **)((char *)(object) + (offset)))
 
@@ -39,7 +39,7 @@ Outcome whole_cleared(Core *core, PyObject *text, PyObject *held, PyObject *thre
     X(SeenStorage, row) X(SeenStorage, nbytes) X(SeenStorage, first) X(SeenStorage, key)                               \
     X(Tape, op_count) X(Tape, tensor_count) X(Tape, storage_count) X(Tape, node_count) X(Tape, flush_at)               \
     X(Tape, on_flush)                                                                                                  \
-    X(Identity, leaves) X(Identity, alike_tensors) X(Identity, alike_storages)                                         \
+    X(Identity, leaves) X(Identity, alike_tensors) X(Identity, alike_storages) X(Identity, has_unsure)                                         \
     X(GraphNodes, begun) X(GraphNodes, first) X(GraphNodes, by_sequence) X(GraphNodes, older) X(GraphNodes, accumulators)                   \
     X(GraphNodes, foreign)                                                                                             \
     X(Observer, muted) X(Observer, full) X(Observer, lock) X(Observer, thread) X(Observer, values)                     \

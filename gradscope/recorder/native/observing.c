@@ -32,15 +32,66 @@ call_observer(Core *core, PyObject **name, const char *text, PyObject *first, Py
     return PyObject_VectorcallMethod(*name, arguments, count, NULL);
 }
 
+/* What is known of an op's inputs, looked up once: before its row is there, and for its row. */
+#define LOOKED_UP 8
+typedef struct {
+    PyObject *seen[LOOKED_UP]; /* borrowed: nothing is buried in between */
+} Known;
+
+/* Whether a tensor came to be tracked since an op made it without grad mode, as what a Function's forward gives does;
+ * -1 for an error. */
 static int
-note_input(Core *core, PyObject *value, PyObject *op)
+came_to_be_tracked(PyObject *seen, PyObject *tensor)
+{
+    if (Py_TYPE(seen) != (PyTypeObject *)the_Seen || SLOT(seen, Seen_requires_grad) != Py_None ||
+        Py_TYPE(tensor) != (PyTypeObject *)the_Tensor) {
+        return 0;
+    }
+    PyObject *answer = ask_of(&ask_requires_grad, tensor);
+    int is_tracked = answer == NULL ? -1 : answer == Py_True;
+    Py_XDECREF(answer);
+    return is_tracked;
+}
+
+/* Look an op's inputs up; whether one of them came to be tracked unseen, which Python enters; -1 for an error. */
+static int
+look_up_inputs(Core *core, PyObject *inputs, Known *known)
+{
+    int failed, found = 0;
+    for (Py_ssize_t place = 0; !found && place < PyTuple_GET_SIZE(inputs); place++) {
+        PyObject *value = PyTuple_GET_ITEM(inputs, place);
+        PyObject *seen = known_by_id(core->tensors, value, &failed);
+        if (failed) {
+            return -1;
+        }
+        if (place < LOOKED_UP) {
+            known->seen[place] = seen;
+        }
+        if (seen != NULL) {
+            found = came_to_be_tracked(seen, value);
+        }
+        else if (PyList_CheckExact(value) || PyTuple_CheckExact(value)) { /* torch.stack(outputs) */
+            PyObject **items = PySequence_Fast_ITEMS(value);
+            for (Py_ssize_t item = 0; !found && item < PySequence_Fast_GET_SIZE(value); item++) {
+                if (Py_TYPE(items[item]) != (PyTypeObject *)the_Tensor) {
+                    break;
+                }
+                seen = known_by_id(core->tensors, items[item], &failed);
+                if (failed) {
+                    return -1;
+                }
+                found = seen == NULL ? 0 : came_to_be_tracked(seen, items[item]);
+            }
+        }
+    }
+    return found;
+}
+
+/* An input, and what is known of it. */
+static int
+note_input(Core *core, PyObject *value, PyObject *seen, PyObject *op)
 {
     static PyObject *name;
-    int failed;
-    PyObject *seen = known_by_id(core->tensors, value, &failed);
-    if (failed) {
-        return -1;
-    }
     if (seen != NULL) {
         PyObject *values[] = {op, SLOT(seen, Seen_row)};
         return add_row(core->uses, values, 2);
@@ -54,7 +105,7 @@ note_input(Core *core, PyObject *value, PyObject *op)
 }
 
 static int
-note_result(Core *core, PyObject *tensor, PyObject *op, PyObject *since, PyObject *inputs)
+note_result(Core *core, PyObject *tensor, PyObject *op, long flags, PyObject *since, PyObject *inputs)
 {
     int failed;
     PyObject *seen = known_by_id(core->tensors, tensor, &failed);
@@ -66,16 +117,24 @@ note_result(Core *core, PyObject *tensor, PyObject *op, PyObject *since, PyObjec
         return add_row(core->results, values, 2);
     }
     seen = enter_tensor(core, tensor, op, since, 1, 0, inputs);
-    Py_XDECREF(seen);
-    return seen == NULL ? -1 : 0;
+    if (seen == NULL) {
+        return -1;
+    }
+    if (!(flags & (GRAD | INFERENCE)) && Py_TYPE(seen) == (PyTypeObject *)the_Seen &&
+        SLOT(seen, Seen_requires_grad) == Py_False) {
+        set_slot(seen, Seen_requires_grad, Py_None);
+        set_slot(core->identity, Identity_has_unsure, Py_True);
+    }
+    Py_DECREF(seen);
+    return 0;
 }
 
 /* Returns how many tensors there are, -1 for an error. */
 static Py_ssize_t
-note_results(Core *core, PyObject *result, PyObject *op, PyObject *since, PyObject *inputs)
+note_results(Core *core, PyObject *result, PyObject *op, long flags, PyObject *since, PyObject *inputs)
 {
     if (Py_TYPE(result) == (PyTypeObject *)the_Tensor || Py_TYPE(result) == (PyTypeObject *)the_Parameter) {
-        return note_result(core, result, op, since, inputs) < 0 ? -1 : 1;
+        return note_result(core, result, op, flags, since, inputs) < 0 ? -1 : 1;
     }
     if (holds_none(result)) {
         return 0;
@@ -86,7 +145,7 @@ note_results(Core *core, PyObject *result, PyObject *op, PyObject *since, PyObje
     }
     Py_ssize_t count = PyList_GET_SIZE(tensors);
     for (Py_ssize_t place = 0; place < count; place++) {
-        if (note_result(core, PyList_GET_ITEM(tensors, place), op, since, inputs) < 0) {
+        if (note_result(core, PyList_GET_ITEM(tensors, place), op, flags, since, inputs) < 0) {
             count = -1;
         }
     }
@@ -161,7 +220,7 @@ is_usual(Core *core, PyObject *site, PyObject *thread, long *flags)
         }
         return LEFT;
     }
-    return set_number(site, Site_seen, before + 1) < 0 ? FAILED : DONE;
+    return DONE;
 }
 
 static int
@@ -217,6 +276,7 @@ versions_before(PyObject *args, PyObject *kwargs)
 /* A call that has returned, as far as its changes go. */
 typedef struct {
     PyObject *info, *args, *kwargs, *before, *since;
+    long flags; /* the modes in force */
 } Given;
 
 /* What a call wrote past the version counters, as Uncounted.by_call tells; a new reference. */
@@ -276,14 +336,18 @@ note_changes(Core *core, const Given *given, PyObject *op, PyObject *result)
 
 static int
 note_call(
-    Core *core, const Given *given, PyObject *site, PyObject *op, Pass *pass, PyObject *inputs, PyObject *result)
+    Core *core, const Given *given, PyObject *site, PyObject *op, Pass *pass, PyObject *inputs, const Known *known,
+    PyObject *result)
 {
+    int failed = 0;
     for (Py_ssize_t place = 0; place < PyTuple_GET_SIZE(inputs); place++) {
-        if (note_input(core, PyTuple_GET_ITEM(inputs, place), op) < 0) {
+        PyObject *value = PyTuple_GET_ITEM(inputs, place);
+        PyObject *seen = place < LOOKED_UP ? known->seen[place] : known_by_id(core->tensors, value, &failed);
+        if (failed || note_input(core, value, seen, op) < 0) {
             return -1;
         }
     }
-    Py_ssize_t touched = note_results(core, result, op, given->since, inputs);
+    Py_ssize_t touched = note_results(core, result, op, given->flags, given->since, inputs);
     if (touched < 0) {
         return -1;
     }
@@ -319,10 +383,16 @@ observe(
     if (PyList_GET_SIZE(core->dead) && bury(core) < 0) {
         return FAILED;
     }
+    Known known;
+    PyObject *inputs = inputs_of(args, kwargs);
+    int is_news = inputs == NULL ? -1 : look_up_inputs(core, inputs, &known);
+    if (is_news || set_number(site, Site_seen, number_in(site, Site_seen) + 1) < 0) {
+        Py_XDECREF(inputs);
+        return is_news == 1 ? LEFT : FAILED;
+    }
     PyObject *op = SLOT(core->tape, Tape_op_count), *number = PyLong_FromLong(flags | below);
     Py_INCREF(op);
-    PyObject *inputs = inputs_of(args, kwargs);
-    Given given = {.info = info, .args = args, .kwargs = kwargs, .before = before, .since = since};
+    Given given = {.info = info, .args = args, .kwargs = kwargs, .before = before, .since = since, .flags = flags};
     outcome = FAILED;
     if (number != NULL && inputs != NULL) {
         PyObject *row[] = {SLOT(info, Function_text), SLOT(info, Function_kind), SLOT(site, Site_span),
@@ -330,7 +400,7 @@ observe(
                            ONE};
         if (add_row(core->ops, row, 7) == 0 &&
             set_number(core->tape, Tape_op_count, PyLong_AsLongLong(op) + 1) == 0 &&
-            note_call(core, &given, site, op, pass, inputs, result) == 0) {
+            note_call(core, &given, site, op, pass, inputs, &known, result) == 0) {
             outcome = DONE;
         }
     }

@@ -64,7 +64,9 @@ class Seen(ref[Any]):
     """Row of its ``grad_fn``, or NONE."""
     nbytes: int
     """Of its elements."""
-    requires_grad: bool
+    requires_grad: bool | None
+    """None: it did not when an op made it without grad mode, as in the ``forward`` of a custom Function, whose
+    ``apply`` gives it a ``grad_fn`` unseen."""
     first_version: int
     """Its version when it was first seen; not there where that was 0 or is not known."""
 
@@ -89,7 +91,7 @@ class SeenStorage(ref[Any]):
 class Identity:
     """The live tensors and storages by ``id()``."""
 
-    __slots__ = ("__dict__", "__weakref__", "alike_storages", "alike_tensors", "leaves")
+    __slots__ = ("__dict__", "__weakref__", "alike_storages", "alike_tensors", "has_unsure", "leaves")
 
     def __init__(self, tape: Tape) -> None:
         self.tape = tape
@@ -102,6 +104,8 @@ class Identity:
         self.alike_tensors: dict[int, int] = {}
         """By row: how many further tensors live that it stands for; their own were taken out."""
         self.alike_storages: dict[int, int] = {}
+        self.has_unsure = False
+        """Whether any :class:`Seen` had None for ``requires_grad``."""
         self._layouts: dict[Any, tuple[int, int]] = {}
         self._tensor_rows = tape.pending["tensors"]
         self._storage_rows = tape.pending["storages"]

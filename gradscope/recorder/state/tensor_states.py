@@ -86,7 +86,7 @@ class TensorStates:
                 for other in (one for one in moved if one is not seen):
                     self.change(op, other, _STORAGE, other.storage, storage)
                     other.storage = storage
-        old = (seen.requires_grad, seen.node, seen.node == NONE, seen.storage, seen.layout)
+        old = (bool(seen.requires_grad), seen.node, seen.node == NONE, seen.storage, seen.layout)
         new = (requires_grad, node, node == NONE, storage, layout)
         if old == new:
             return

@@ -37,6 +37,7 @@ class StatesAfter:
 
     def __init__(self, index: Index, tensors: Iterable[int]) -> None:
         self._recording, self._found, self._given = index.recording, index.found_versions, index.given_at_use
+        self._given_by = index.given_by_functions
         wanted: dict[int, list[int]] = {tensor: [] for tensor in tensors}
         for row, tensor in enumerate(self._recording.changes.column("tensor")):
             if tensor in wanted:
@@ -70,7 +71,9 @@ class StatesAfter:
             if at_birth and fields[row] == Field.VERSION and self._is_of_later_write(tensor, row):
                 continue
             self._apply(state, fields[row], afters[row])
-            if since is not None and ops[row] >= since and not at_birth:
+            # (without its grad_fn the program never had what a Function's apply gave it)
+            is_first = fields[row] == Field.REQUIRES_GRAD and self._given_by.get(tensor, NONE) == ops[row]
+            if since is not None and ops[row] >= since and not at_birth and not is_first:
                 self._remember(state, fields[row], befores[row])
         if state.version is not None and op == born.op:
             state.version = max(state.version, self._written_inside.get(tensor, 0))

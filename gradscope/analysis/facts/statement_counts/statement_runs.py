@@ -24,7 +24,7 @@ from gradscope.frames.blocks.statement_blocks import Blocks, parse_blocks
 from gradscope.frames.statements import parse_source
 from gradscope.recording import NONE
 from gradscope.recording.flags import BELOW, CONTINUED, MADE, RAISED
-from gradscope.recording.rows import BindingKind, EventKind, OpKind, Span
+from gradscope.recording.rows import BindingKind, EventKind, Field, OpKind, Span
 
 _SET_IN_MODULES = "torch._set_grad_enabled"
 """What torch's own Python below a module sets grad mode with, any number of times; a ``with`` has another name."""
@@ -60,7 +60,7 @@ class StatementRuns:
         lines: dict[tuple[int, int], int] = {}
         lines |= {(statement.file, statement.line): at for at, statement in enumerate(index.statements)}
         runs, unsure, alone = direct[:], list[int](), dict[int, list[int]]()
-        cut_short = LoopsCutShort(index)
+        cut_short, applied = LoopsCutShort(index), self._applied()
         for at, statement in enumerate(index.statements):
             if at == NOWHERE:
                 continue
@@ -84,7 +84,7 @@ class StatementRuns:
             if not nearest and not direct[at] and not some[at] and most:
                 unsure.append(at)
             asked = direct[at] - self._ends_of_loops[at] if is_header and not nearest else direct[at]
-            runs[at] = nearest[0][1] if nearest else asked or some[at] or most or 1
+            runs[at] = nearest[0][1] if nearest else asked or some[at] or max(applied[at], most) or 1
         for at, count in pickled_runs(index, self._pickling.intersection(unsure)).items():
             runs[at] = count
         unsure = [at for at in unsure if at not in self._pickling]
@@ -276,6 +276,27 @@ class StatementRuns:
             return False
         place = self._index.recording.spans[span]
         return self._blocks[place.file].is_repeated((place.line, place.col), (place.end_line, place.end_col))
+
+    def _applied(self) -> Counter[int]:
+        """For each statement the most that one of its calls applied a Function that gave what its forward had made.
+
+        Each was seen by that, when a result was used; all results of one have one node.
+        """
+        index, found = self._index, Counter[int]()
+        spans, flags = (index.recording.ops.column(name) for name in ("span", "flags"))
+        columns = (index.recording.changes.column(name) for name in ("op", "field", "after"))
+        made = {
+            (spans[op], node): index.weights[op]
+            for op, field, node in zip(*columns, strict=True)
+            if field == Field.GRAD_FN and node >= 0 and op < index.op_count and flags[op] & MADE
+        }
+        times = Counter[int]()
+        for (span, _), count in made.items():
+            times[span] += count
+        for span, count in times.items():
+            statement = index.statement_of_span[span]
+            found[statement] = max(found[statement], 0 if self.is_repeated(span) else count)
+        return found
 
     def _divide_by_results(self, divisors: list[int]) -> None:
         """Take the results of modules' layers into account: each layer makes one a run."""
