@@ -377,8 +377,8 @@ class MemoryReport(NamedTuple):
     saved_bytes: int
     """Kept for backward over the whole run, each memory block once."""
     hooked_ops: int
-    """Ops that made graph nodes under saved-tensor hooks (activation checkpointing): what these saved is not in
-    saved_bytes."""
+    """Ops that made graph nodes of a kind that saves tensors under saved-tensor hooks (activation checkpointing): what
+    these saved is not in saved_bytes."""
     saved_leaf_bytes: int
     """Part of saved_bytes that is the memory of leaves (parameters, inputs), which costs nothing extra."""
     gradient_bytes: int

@@ -1,8 +1,11 @@
 """What is allocated, saved and in use: sums that must hold for any run."""
 
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gradscope.analysis.facts.memory.keepless_nodes import KEEPLESS
 from gradscope.analysis.report_builder import build
 from tests.analysis.building import Builder, recorded
 
@@ -91,6 +94,32 @@ def test_what_was_saved_under_hooks_is_said_not_to_be_counted() -> None:
     """
     memory = build(recorded(source)).memory
     assert (memory.hooked_ops, memory.saved_bytes) == (2, 0)
+
+
+def test_what_saves_nothing_is_not_counted_among_what_saved_under_hooks() -> None:
+    source = """
+    import torch
+    from torch.autograd.graph import saved_tensors_hooks
+    w = torch.ones(3, 4, requires_grad=True)
+    packed = []
+    for _ in range(3):
+        with saved_tensors_hooks(lambda tensor: packed.append(1) or tensor, lambda tensor: tensor):
+            y = (w @ torch.ones(4, 3)).transpose(0, 1) + 1
+            z = y.exp().sum().view(1) - w.mean()
+        z.backward()
+    assert len(packed) == 6, len(packed)
+    """
+    recording = recorded(source)
+    assert recording.info.outcome.kind == "ok"
+    assert build(recording).memory.hooked_ops == 6
+
+
+@pytest.mark.parametrize("name", sorted(KEEPLESS))
+def test_torch_keeps_no_tensor_in_these_nodes(name: str) -> None:
+    functions = torch._C._functions
+    kinds = [getattr(functions, f"{name}Backward{number}", None) for number in range(6)]
+    kept = [attr for kind in kinds for attr in dir(kind) if kind is not None and attr.startswith("_raw_saved_")]
+    assert kept == []
 
 
 def test_an_array_taken_back_is_the_memory_that_it_was() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from itertools import accumulate
 
+from gradscope.analysis.facts.memory.keepless_nodes import keeps_nothing
 from gradscope.analysis.facts.statement_counts.statement_runs import StatementRuns
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import DeviceMemory, LineMemory, MemoryReport
@@ -189,8 +190,12 @@ def report_memory(index: Index, use: MemoryUse, runs: StatementRuns) -> MemoryRe
 
 
 def _hooked_ops(index: Index) -> int:
-    flags = index.recording.ops.column("flags")
-    return sum(bool(flags[op] & HOOKED) for op in set(index.recording.nodes.column("op")) if op < index.op_count)
+    flags, nodes = index.recording.ops.column("flags"), index.recording.nodes
+    columns = (nodes.column(name) for name in ("op", "name", "variable"))
+    made = {(op, name) for op, name, leaf in zip(*columns, strict=True) if op < index.op_count and leaf < 0}
+    made = {(op, name) for op, name in made if flags[op] & HOOKED}
+    keepless = {name for name in {name for _, name in made} if keeps_nothing(index.recording.text(name))}
+    return len({op for op, name in made if name not in keepless})
 
 
 def _by_statement(index: Index, use: MemoryUse, runs: StatementRuns) -> tuple[LineMemory, ...]:
