@@ -186,6 +186,24 @@ def test_all_that_a_loop_goes_through_is_counted() -> None:
     assert row.name == "30 tensors"
 
 
+@pytest.mark.parametrize("items", [8, 12])
+@pytest.mark.parametrize("header", ["for e, R in zip(log, returns):", "for e, R in zip(log, returns.unbind()):"])
+def test_what_a_loop_goes_through_in_each_run_is_counted_once(header: str, items: int) -> None:
+    source = f"""
+    w = torch.ones(1, requires_grad=True)
+    def finish(log):
+        returns = torch.arange({items}.0)
+        total = 0
+        {header}
+            total = total + (e * (R - w.item())).sum()
+        return total
+    for episode in range(4):
+        finish([w * 2 for _ in range({items})]).backward()
+    """
+    (row,) = rows_of(report_of(source), line_of(HEAD + dedent(source), header))
+    assert row.name == f"{items} tensors" if items > 8 else "tensors" not in row.name
+
+
 def test_a_shape_of_the_first_run_is_that_of_another_tensor() -> None:
     source = """
     import copy

@@ -269,7 +269,7 @@ class LineGroups:
             made = [row for row in rows if row.kind == "made"]
             named = [row for row in made if row.named]
             unnamed = [row for row in made if not row.named]
-            if len(named) > TENSORS_A_STATEMENT:
+            if self._tensors(named) > TENSORS_A_STATEMENT:
                 # (one row with their number: of what a loop goes through only the first are seen under its name)
                 named += [row for row in unnamed if any(self._is_of_one_call(row, one) for one in named)]
                 unnamed = [row for row in unnamed if row not in named]
@@ -312,13 +312,34 @@ class LineGroups:
                 continue
             first = alike[0]
             first.others = [row.last_tensor for row in alike[1:]]
-            first.members = sum(map(self._standing, alike))
+            first.members = self._tensors(alike)
             for row in alike[1:]:
                 first.allocated += row.allocated
                 first.saved += row.saved
             first.last_op = max(row.last_op for row in alike)
             folded.append(first)
         return folded
+
+    def _tensors(self, rows: list[RowGroup]) -> int:
+        """The tensors of some rows: the results of one call that one name held in turn are one a place in the call.
+
+        In some of its runs they were seen under their name, in others not, which gives each place two rows.
+        """
+        made_at, best, places = self._index.recording.tensors.column("op"), self._names.best, self._index.places_in_call
+        columns = [self._index.recording.ops.column(name) for name in ("span", "func", "inner")]
+        found: dict[tuple[int, ...], dict[int, int]] = {}
+        alone = 0
+        for row in rows:
+            if row.kind != "made" or made_at[row.last_tensor] >= self._index.op_count:
+                alone += self._standing(row)
+                continue
+            key = (*(column[made_at[row.last_tensor]] for column in columns), places[row.last_tensor])
+            names, name = found.setdefault(key, {}), best[row.last_tensor]
+            names[name] = max(names.get(name, 0), self._standing(row))
+        for names in found.values():
+            if len(names) > 1:
+                names.pop(NONE, None)
+        return alone + sum(sum(names.values()) for names in found.values())
 
     def _standing(self, row: RowGroup) -> int:
         """The tensors of a row: one, but where it is about a single one that stands for others as well."""
