@@ -3,7 +3,7 @@
 import pytest
 
 from gradscope.analysis.report_builder import build
-from tests.analysis.building import recorded
+from tests.analysis.building import line_of, recorded
 
 HEAD = "import torch\nx = torch.ones(3, requires_grad=True)\ny = x.sigmoid()\n"
 
@@ -271,3 +271,37 @@ def test_a_write_changes_only_tensors_on_its_bytes() -> None:
     found = build(recorded("import torch\nbase = torch.zeros(4)\na, b = base.chunk(2)\na.add_(1)\n"))
     (write,) = [answer.text for answer in found.answers if answer.code == "write-through-alias"]
     assert "also changed base:" in write
+
+
+HOOKED = """
+import torch
+from torch import nn
+net = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3), nn.Linear(3, 3))
+x, kept = torch.ones(2, 3), []
+def run():
+    return net(x)
+def keep(module, taken, given):
+    kept.append(given.detach().numpy())
+run().sum().backward()
+{hooks}
+with {mode}():
+    for _ in range({runs}):
+        run()
+"""
+
+
+@pytest.mark.parametrize("runs", [1, 2, 5])
+@pytest.mark.parametrize("mode", ["torch.no_grad", "torch.inference_mode"])
+@pytest.mark.parametrize(
+    "hooks",
+    [
+        "handles = [layer.register_forward_hook(keep) for layer in net]",
+        "for layer in net:\n    layer.register_forward_hook(lambda m, i, o: kept.append(o.detach().numpy()))",
+        "for layer in net:\n    layer.register_forward_pre_hook(lambda m, i: (i[0] + 1,))",
+        "",
+    ],
+)
+def test_a_run_that_hooks_interrupt_is_one(hooks: str, mode: str, runs: int) -> None:
+    source = HOOKED.format(hooks=hooks, mode=mode, runs=runs)
+    cuts = [cut for cut in build(recorded(source)).cuts if cut.place.line == line_of(source, "return net(x)")]
+    assert [cut.executions for cut in cuts if cut.op == "F.linear"] == [runs]

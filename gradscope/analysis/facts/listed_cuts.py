@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from gradscope.analysis.facts.library_calls import LibraryCalls
+from gradscope.analysis.facts.modules.statements_of_hooks import statements_of_hooks
 from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.facts.statement_counts.statement_runs import StatementRuns
 from gradscope.analysis.facts.tracking.cuts import Cuts
@@ -56,18 +57,19 @@ def list_cuts(
 def _runs_with_cuts(index: Index, cuts: Cuts, runs: StatementRuns) -> dict[tuple[int, int, int], int]:
     """For each group of cuts how many runs of its statement had some, as far as is seen: one run may have many.
 
-    A run's ops follow each other, but for those of what it calls; it cuts off one tensor (a layer's weight) once, and
-    what stands in it once, and calls torch itself, does so once.
+    A run's ops follow each other, but for those of what it calls, and of hooks on the modules that it calls; it cuts
+    off one tensor (a layer's weight) once, and what stands in it once, and calls torch itself, does so once.
     """
     ops = index.recording.ops
     spans, flags = ops.column("span"), ops.column("flags")
     calls = dict[tuple[int, int, int], Counter[int]]()
     at, last = index.op_statement, dict[tuple[int, int, int], int]()
+    hooks = statements_of_hooks(index)
     stretches, of_input = Counter[tuple[int, int, int]](), Counter[tuple[tuple[int, int, int], int]]()
     for op in cuts.all:
         key = cuts.key_of(op)
         before = last.get(key, NONE)
-        if before < 0 or any(at[between] != key[0] for between in range(before + 1, op)):
+        if before < 0 or any(at[one] != key[0] and at[one] not in hooks for one in range(before + 1, op)):
             stretches[key] += index.weights[op]
         last[key] = op
         of_input[key, cuts.input_of(op)] += index.weights[op]
