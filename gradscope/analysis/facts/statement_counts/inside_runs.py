@@ -60,15 +60,26 @@ def passes_inside(index: Index) -> int:
 
 
 def _runs(index: Index, runs: StatementRuns, counts: Counter[tuple[int, str]]) -> int:
-    """How often a statement ran by the calls of each of its spans; 0 where these do not tell."""
+    """How often a statement ran by the calls of each of its spans; 0 where these do not tell.
+
+    What stands in one part of a choice (``t if kind is None else t.to(kind)``) tells it where each part calls something.
+    """
     named, below = 0, 0
+    chosen: dict[int, Counter[int]] = defaultdict(Counter)
+    parts: dict[int, int] = {}
     for (span, function), times in counts.items():
         if runs.is_repeated(span):
             continue
         place = index.recording.spans[span]
         source = index.recording.source(place.file, place.line, place.end_line)
         if f"{function.rpartition('.')[2]}(" in source:
-            named = max(named, times)
+            choice = runs.choice(span)
+            if choice is None:
+                named = max(named, times)
+            else:
+                number, part, parts[number] = choice
+                chosen[number][part] = max(chosen[number][part], times)
         else:
             below = gcd(below, times)
-    return named or below
+    complete = [sum(taken.values()) for number, taken in chosen.items() if len(taken) == parts[number]]
+    return max([named, *complete]) or below

@@ -298,6 +298,15 @@ class StatementRuns:
             found[statement] = max(found[statement], 0 if self.is_repeated(span) else count)
         return found
 
+    def choice(self, span: int) -> tuple[int, int, int] | None:
+        """Of a call that not every run comes to: the choice that it stands in, which part of it, of how many."""
+        place = self._index.recording.spans[span]
+        blocks = self._blocks[place.file]
+        found = blocks.chosen((place.line, place.col))
+        if found is None:
+            return None
+        return *found, max(len(blocks.choices[found[0]]), 2)  # (there are runs without what follows an ``and``)
+
     def _divide_by_results(self, divisors: list[int]) -> None:
         """Take the results of modules' layers into account: each layer makes one a run."""
         ops, made_at = self._index.recording.ops, self._index.recording.tensors.column("op")
