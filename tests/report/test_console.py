@@ -211,3 +211,18 @@ def test_a_leaf_that_another_pass_trains_is_no_failure_of_the_pass_that_leaves_i
     (first, *_) = re.findall(r"Gradients\n.*?\n(.*?)(?=\nline)", shown, re.DOTALL)
     assert re.search(r"^  g +\(2,\) +missing +cut at line", first, re.MULTILINE)
     assert re.search(r"^  lost +\(2,\) +✗ missing +cut at line", first, re.MULTILINE)
+
+
+@pytest.mark.parametrize("width", [80, 150])
+def test_a_row_that_says_nothing_is_not_shown(width: int) -> None:
+    source = """
+import torch
+w = torch.ones(3, requires_grad=True)
+(w * 2).sum().backward(); w.grad; w.data.add_(1)
+w.grad
+"""
+    report = build(recorded(source))
+    assert {row.line for row in report.lines if row.kind == "read"} == {3, 4}
+    table = screen(report, width).partition("Lines\n")[2].partition("\ntensors are")[0]
+    assert [line for line in table.split("\n") if not line.strip()] == []
+    assert re.search(r"^ *4 +w\.grad *$", table, re.MULTILINE)

@@ -22,6 +22,8 @@ _NOTE = Column("what happened", minimum=16, wraps=True)
 _WIDE = (*_HEAD, *FACTS, _NOTE)
 _NOTE_CELLS = 42
 """Cells of a note beside the source: it must not make a row many lines high."""
+_Described = tuple[LineRow, list[Text], Text]
+"""A row with its facts and what happened."""
 _STACKED = tuple(column._replace(title=column.title.replace("requires_grad", "req.grad")) for column in FACTS)
 _NARROWER = (*_HEAD, *_STACKED, _NOTE)
 
@@ -37,7 +39,6 @@ class ShownLines:
     """
 
     def __init__(self, rows: Sequence[LineRow], width: int, marks: Symbols, memory: bool | None) -> None:
-        self._rows = rows
         self._width = width
         self._marks = marks
         self._files = {row.file for row in rows}
@@ -46,8 +47,10 @@ class ShownLines:
         self.usual = kinds.most_common(1)[0][0] if kinds else ("", "")
         """dtype and device of most rows: said once, under the table."""
         cells = Cells(marks, self.usual, memory)
-        self._facts = [cells.facts(row) for row in rows]
-        self._notes = [cells.note(row) for row in rows]
+        described = _telling([(row, cells.facts(row), cells.note(row)) for row in rows])
+        self._rows = [row for row, _, _ in described]
+        self._facts = [facts for _, facts, _ in described]
+        self._notes = [note for _, _, note in described]
 
     def render(self) -> RenderableType:
         """The table in the form that the width allows."""
@@ -131,6 +134,18 @@ class ShownLines:
             line.append("" if column.justify_right else space)
         line.rstrip()
         return line
+
+
+def _telling(described: list[_Described]) -> list[_Described]:
+    """The rows that say something, and one of a statement whose rows do not: ``.grad`` was read, say."""
+    rows = Counter(_statement(row) for row, _, _ in described)
+    kept: list[_Described] = []
+    for row, facts, note in described:
+        says = bool(note.plain) or any(cell.plain for cell in facts)
+        rows[_statement(row)] -= not says
+        if says or not rows[_statement(row)]:
+            kept.append((row, facts, note))
+    return kept
 
 
 def _statement(row: LineRow) -> tuple[str, int]:

@@ -62,7 +62,7 @@ def passes_inside(index: Index) -> int:
 def _runs(index: Index, runs: StatementRuns, counts: Counter[tuple[int, str]]) -> int:
     """How often a statement ran by the calls of each of its spans; 0 where these do not tell.
 
-    What stands in one part of a choice (``t if kind is None else t.to(kind)``) tells it where each part calls something.
+    What stands in a part of a choice (``t if kind is None else t.to(kind)``) tells it where each part calls something.
     """
     named, below = 0, 0
     chosen: dict[int, Counter[int]] = defaultdict(Counter)
