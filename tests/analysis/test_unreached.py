@@ -633,3 +633,35 @@ def test_a_leaf_whose_gradient_was_asked_for_wants_none_of_the_pass_of_a_loss() 
     assert not build(recorded(ATTACK)).answers
     held = ATTACK.replace("opt.step()", "torch.optim.SGD([delta], 0.1).step()\n        opt.step()")
     assert "leaf-unreached" in {answer.code for answer in build(recorded(held)).answers}
+
+
+ENSEMBLE = """
+import torch
+from torch import nn
+net, member = nn.Linear(3, 2), nn.Linear(3, 2)
+x = torch.ones(4, 3)
+{before}
+opt = torch.optim.SGD({trained}, lr=0.1)
+for _ in range(3):
+    opt.zero_grad()
+    loss = net(x).pow(2).mean()
+    loss.backward()
+    opt.step()
+"""
+EVALUATED = "with torch.no_grad():\n    probabilities = member(x).softmax(1)"
+
+
+@pytest.mark.parametrize(
+    ("before", "trained", "found"),
+    [
+        (EVALUATED, "net.parameters()", 0),
+        (EVALUATED.replace("no_grad", "inference_mode"), "net.parameters()", 0),
+        (EVALUATED, "[*net.parameters(), *member.parameters()]", 1),
+        (EVALUATED.replace("with torch.no_grad()", "if True"), "net.parameters()", 1),
+    ],
+)
+def test_what_is_only_evaluated_and_held_by_no_optimizer_wants_no_gradient(
+    before: str, trained: str, found: int
+) -> None:
+    report = build(recorded(ENSEMBLE.format(before=before, trained=trained)))
+    assert [answer.code for answer in report.answers].count("leaf-unreached") == found

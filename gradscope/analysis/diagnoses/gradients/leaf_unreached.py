@@ -144,7 +144,7 @@ def _alike(sources: Sources) -> dict[tuple[int, str, bool, str], list[tuple[int,
     unreached = sources.gradients.unreached
     used = {tensor for (_, tensor), reason in unreached.items() if not reason.unused}
     told = {other for tensor in used for other in sources.values_given.in_place_of(tensor)}
-    meant = _MeantPasses(sources)
+    meant, held = _MeantPasses(sources), sources.events.in_optimizers
     in_vain = _followed_by_a_step_in_vain(sources) if unreached else set[int]()
     for group in sources.gradients.groups:
         for tensor, entry in group.tensors.items():
@@ -158,6 +158,8 @@ def _alike(sources: Sources) -> dict[tuple[int, str, bool, str], list[tuple[int,
                 continue
             if reason is not None and reason.cut_op < 0 and sources.left_out.is_kept_by_writes(tensor):
                 continue
+            if reason is not None and reason.evaluated and tensor not in held:
+                continue  # (a member of an ensemble that is only evaluated, beside what is trained)
             if sources.is_a_librarys_own(tensor) or _is_taken_over(sources, tensor, reason, received):
                 continue
             if reason is not None and not reason.unused and meant.is_another(group, tensor):

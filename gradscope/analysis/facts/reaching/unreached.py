@@ -23,7 +23,7 @@ from gradscope.analysis.index import Index
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
-from gradscope.recording.flags import RAISED
+from gradscope.recording.flags import GRAD, RAISED
 from gradscope.recording.rows import OpKind
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class Unreached(NamedTuple):
     """It was seen that one took it."""
     copied: bool = False
     """A copy of it was used in its place."""
+    evaluated: bool = False
+    """It was used without grad mode alone, and nothing of that came to the root."""
     asked: bool = False
     """It is that of a pass that code inside this one began, which returns it."""
 
@@ -418,8 +420,10 @@ class Reasons:
         if export < 0:
             if not (computing := self._flow.computed_with(tensor, this.op)):
                 return self._never_used(tensor, this, "")
-            line = self._index.op_line(computing[-1])
-            return Unreached(f"used at line {line}, but no way from there to {this.root} was seen", unused=True)
+            line, flags = self._index.op_line(computing[-1]), self._index.recording.ops.column("flags")
+            evaluated = not any(flags[op] & GRAD for op in computing)
+            why = f"used at line {line}, but no way from there to {this.root} was seen"
+            return Unreached(why, unused=True, evaluated=evaluated)
         way = self._flow.path(self.left_values.behind(export), tensor)
         cut = next((step.op for step in way if step.loses), export)
         line = self._index.op_line(rebuilt)
