@@ -103,11 +103,14 @@ def _not_finite(seen: Witness, said: Said) -> Iterator[Claim]:
 
 def _term(seen: Witness, said: Said) -> Iterator[Claim]:
     """A named term of the loss, as it was when the last pass from it began, has no way back."""
-    found = re.search(rf"({NAME}) is a term of ({NAME}), and no gradient flows", said.text)
+    found = re.search(rf"({NAME})( of line \d+)? is a term of ({NAME}), and no gradient flows", said.text)
     passes = [one for one in seen.passes if one.kind == "backward"]
     path = path_of(found[1]) if found else None
     tensor = passes[-1].names.get(path) if passes and path is not None else None
-    if tensor is not None:
+    if found and found[2]:  # (one of several that had the name)
+        held = any(not one.requires_grad for one in tensors_of(seen, found[1]))
+        yield said.claim("answer-term", held, f"each {found[1]} required grad")
+    elif tensor is not None:
         yield said.claim("answer-term", not tensor.requires_grad, f"it requires grad: {tensor.grad_fn}")
     if passes and (taken := re.search(r"is a plain number, .*: line (\d+) \(", said.text)):
         uncut = without_cuts(seen.source, {int(taken[1])})

@@ -548,4 +548,22 @@ ONCE_FALSE: dict[str, str] = {
                     rows = list(w)
         """
     ),
+    # a term that has the name of the sum, and of what it was computed from
+    "term-without-gradient": _program(
+        """
+            first, second = nn.Linear(3, 3), nn.Linear(3, 3)
+            opt = torch.optim.SGD([*first.parameters(), *second.parameters()], lr=0.1)
+            for step in range(2):
+                h = first(x)
+                torch.set_grad_enabled(False)
+                h = second(h)
+                torch.set_grad_enabled(True)
+                h = h + first(x)
+                other = second(h).sum()
+                loss = h.sum()
+                loss.backward(retain_graph=True)
+                other.backward()
+                opt.step()
+        """
+    ),
 }

@@ -383,7 +383,7 @@ def _evaluated(sources: Sources, tensor: int, at: int, root: int, op: int) -> Fi
         return None
     return sources.finding(
         f"{_named(sources, tensor, at)} is a term of {sources.names.of(root)}, and no gradient flows through it",
-        why=f"it was computed from {sources.names.at(found.given, found.cut)}, cut off at "
+        why=f"it was computed from {_given_as(sources, found.given, found.cut, tensor, at)}, cut off at "
         f"{sources.cuts.where(found.cut)}",
         op=at,
         tensors=[tensor, found.given],
@@ -416,8 +416,23 @@ def _flat(sources: Sources, zeros: ZeroGradients, tensor: int, root: int, ops: l
 
 
 def _named(sources: Sources, tensor: int, at: int) -> str:
-    name = sources.names.at(tensor, at)
+    """The name of a term at the call that adds it, with its line where the sum has the same name: ``h = h + y``."""
+    index, name = sources.index, sources.names.at(tensor, at)
+    if any(sources.names.of(one) == name for one in index.tensors_made(at)):
+        name = _of_line(index, name, tensor)
     return f"{name[0].upper()}{name[1:]}" if name.startswith("the ") else name
+
+
+def _given_as(sources: Sources, given: int, cut: int, tensor: int, at: int) -> str:
+    """The name of what a term was computed from, with its line where the term has the same name."""
+    name = sources.names.at(given, cut)
+    return _of_line(sources.index, name, given) if name == sources.names.at(tensor, at) else name
+
+
+def _of_line(index: Index, name: str, tensor: int) -> str:
+    made = index.made_by(tensor)
+    is_plain = name.isidentifier() and 0 <= made < index.op_count and index.op_line(made)
+    return f"the {name} of line {index.op_line(made)}" if is_plain else name
 
 
 def _number(sources: Sources, lost: LostTerms, at: int, root: int) -> Finding | None:
