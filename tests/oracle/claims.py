@@ -26,6 +26,7 @@ ALIKE = 3
 """Leaves of one pass for which the same reason is tried: each trial is a run of the program or more."""
 
 _SOME_RUNS = re.compile(r"requires_grad in ([\d,]+) of ([\d,]+) runs")
+_INSIDE = "ran inside backward ("
 _RUNS_AGAIN = re.compile(r"([\d,]+) of ([\d,]+) runs inside backward")
 _CHOICE = ".argmax("
 """What comes of an index may stay as it is for most values: a root that did not change with some says nothing then."""
@@ -352,7 +353,8 @@ class Judge:
         for row in rows:
             line, name = row["line"], row["name"]
             may_be_skipped = row["kind"] == "step" and "scaler" in self.seen.lines[line - 1]
-            if row["end_line"] == line and line in self._simple and not may_be_skipped:
+            is_counted = row["executions"] or not any(note.startswith(_INSIDE) for note in row["notes"])  # (0: unknown)
+            if row["end_line"] == line and line in self._simple and not may_be_skipped and is_counted:
                 yield self._executions("executions", line, f"{row['op']} ran", row["executions"])
             path = path_of(name)
             if row["kind"] not in ("made", "changed", "cut") or path is None or row["requires_grad"] is None:
