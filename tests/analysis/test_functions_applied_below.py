@@ -157,3 +157,42 @@ for _ in range({runs}):
 """
     rows = [row for row in build(recorded(source)).lines if row.line == line_of(source, "Two.apply")]
     assert {row.executions for row in rows} == {runs}
+
+
+@pytest.mark.parametrize("runs", [1, 3, 20])
+def test_what_a_function_gave_on_the_way_has_no_row_beside_what_is_named(runs: int) -> None:
+    source = (
+        FUNCTION
+        + f"""
+def quantized(x):
+    q = Spike.apply(x * w) / 4
+    return q
+def stepped(x):
+    return Spike.apply(x)
+for _ in range({runs}):
+    y = quantized(torch.ones(3)).sum() + (stepped(w * 3) * 2).sum()
+    y.backward()
+"""
+    )
+    lines = build(recorded(source)).lines
+    on_the_way = [(row.grad_fn, row.executions) for row in lines if row.line == line_of(source, "x * w")]
+    assert on_the_way == [("DivBackward0", runs)]
+    (row,) = [row for row in lines if row.line == line_of(source, "Spike.apply(x)")]
+    assert row.executions == runs
+
+
+def test_a_run_without_grad_mode_counts_too() -> None:
+    source = (
+        FUNCTION
+        + """
+def spike(x):
+    return Spike.apply(x)
+for _ in range(3):
+    y = spike(w * 2)
+    y.sum().backward()
+with torch.no_grad():
+    z = spike(w * 2)
+"""
+    )
+    rows = [row for row in build(recorded(source)).lines if row.line == line_of(source, "return Spike.apply")]
+    assert {row.executions for row in rows} == {4}

@@ -151,7 +151,7 @@ class LineGroups:
         changes, index, found = self._index.recording.changes, self._index, self._index.found_versions
         made_at, flags = index.recording.tensors.column("op"), index.recording.tensors.column("flags")
         own, by_library = self._libraries.own, self._libraries.makes
-        modes = index.recording.ops.column("flags")
+        modes, spans = (index.recording.ops.column(name) for name in ("flags", "span"))
         changed: dict[tuple[int, int], int] = {}
         columns = (changes.column(name) for name in ("op", "tensor", "field", "before", "after"))
         for row, (op, tensor, what, before, after) in enumerate(zip(*columns, strict=True)):
@@ -171,12 +171,14 @@ class LineGroups:
                     group.tracked += index.weights[op] if index.requires_grad(tensor, op) else 0
                 self._of_op[op] = made
                 continue
-            name = self._names.best[tensor]
-            key = (statement, name if name >= 0 else -2 - tensor)
+            name, is_given = self._names.best[tensor], index.given_by_functions.get(tensor, NONE) == op
+            # (what a Function gave and nothing named is one row for all runs of the call, as other results are)
+            alone = -2 - (len(made_at) + spans[op] if is_given else tensor)
+            key = (statement, name if name >= 0 else alone)
             position = changed.get(key, NONE)
             if position < 0:
                 position = changed[key] = len(self._groups)
-                self._groups.append(RowGroup(statement, "changed", op, op, 0, tensor, named=True))
+                self._groups.append(RowGroup(statement, "changed", op, op, 0, tensor, named=name >= 0 or not is_given))
             group = self._groups[position]
             group.count += index.weights[op] if group.last_op != op or not group.count else 0
             group.last_op, group.last_tensor = op, tensor
@@ -265,7 +267,7 @@ class LineGroups:
             by_statement.setdefault(group.statement, []).append(group)
         kept: list[RowGroup] = []
         for rows in by_statement.values():
-            rows = self._once_a_parameter(rows)
+            rows = self._without_unnamed_changes(self._once_a_parameter(rows))
             made = [row for row in rows if row.kind == "made"]
             named = [row for row in made if row.named]
             unnamed = [row for row in made if not row.named]
@@ -358,6 +360,17 @@ class LineGroups:
                 kept.append(row)
             else:
                 self._absorb(about, row)
+        return kept
+
+    def _without_unnamed_changes(self, rows: list[RowGroup]) -> list[RowGroup]:
+        """Rows without those of what a Function gave on the way to what the statement makes: ``F.apply(x) / 4``."""
+        kept = rows
+        for row in rows:
+            others = [one for one in kept if one is not row and (one.named or one.last_op > row.last_op)]
+            target = next((one for one in reversed(others) if one.kind in ("made", "changed")), None)
+            if row.kind == "changed" and not row.named and target is not None:
+                target.allocated, target.saved = target.allocated + row.allocated, target.saved + row.saved
+                kept = [one for one in kept if one is not row]
         return kept
 
     def _once_a_name(self, named: list[RowGroup]) -> list[RowGroup]:

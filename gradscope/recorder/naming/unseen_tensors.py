@@ -163,8 +163,7 @@ class Unseen:
                 if issubclass(type(tensor), Tensor) and self._is_news(tensor):
                     call = self._applied.call_behind(tensor, thread, self._call_behind(name, site, stored_by))
                     if call is not None:
-                        key = (id(taken_at), _kind_of_node(tensor))
-                        self._calls[key] = call if self._calls.get(key, call) == call else None
+                        self._know_call(taken_at, tensor, call)
                         self._enter_made(tensor, call, thread, flags, read_saved)
                         if stored_by is None or name not in stored_by.statement.stores:  # (no op's: nothing waits)
                             self._names.match_made(name, tensor, self._tape.op_count, call[1], site.function)
@@ -177,10 +176,16 @@ class Unseen:
                     known = self._calls.get((id(site), _kind_of_node(tensor)))
                     call = self._applied.call_behind(tensor, thread, known)
                     if call is not None:
+                        if call != known:
+                            self._know_call(site, tensor, call)
                         self._enter_made(tensor, call, thread, flags, read_saved)
                 seen = self._identity.tensors.get(id(tensor))
                 if seen is not None and seen.requires_grad is None:
                     seen.requires_grad = False  # (nothing tells where it came to be tracked: it is not asked again)
+
+    def _know_call(self, taken_at: Site, tensor: Any, call: tuple[str, int]) -> None:
+        key = (id(taken_at), _kind_of_node(tensor))
+        self._calls[key] = call if self._calls.get(key, call) == call else None
 
     def _enter_made(self, tensor: Any, call: tuple[str, int], thread: int, flags: int, read_saved: bool) -> None:
         written, span = call

@@ -280,23 +280,36 @@ class StatementRuns:
     def _applied(self) -> Counter[int]:
         """For each statement the most that one of its calls applied a Function that gave what its forward had made.
 
-        Each was seen by that, when a result was used; all results of one have one node.
+        Each was seen by that, when a result was used; all results of one have one node. Where one call alone applies a
+        Function, it did so as often as the forward made such a result: without grad mode around it there is no node.
         """
         index, found = self._index, Counter[int]()
         spans, flags = (index.recording.ops.column(name) for name in ("span", "flags"))
-        columns = (index.recording.changes.column(name) for name in ("op", "field", "after"))
-        made = {
-            (spans[op], node): index.weights[op]
-            for op, field, node in zip(*columns, strict=True)
-            if field == Field.GRAD_FN and node >= 0 and op < index.op_count and flags[op] & MADE
-        }
+        made_at = index.recording.tensors.column("op")
+        columns = (index.recording.changes.column(name) for name in ("op", "tensor", "field", "after"))
+        made, callers = dict[tuple[int, int], int](), defaultdict[int, set[int]](set)
+        for op, tensor, field, node in zip(*columns, strict=True):
+            if field == Field.GRAD_FN and node >= 0 and op < index.op_count and flags[op] & MADE:
+                made[spans[op], node] = index.weights[op]
+                is_own = self._is_in_forward(spans[made_at[tensor]], index.func(op))
+                callers[spans[made_at[tensor]]].add(spans[op] if is_own else NONE)
         times = Counter[int]()
         for (span, _), count in made.items():
             times[span] += count
+        alone = {inside: next(iter(outside)) for inside, outside in callers.items() if len(outside) == 1}
+        for (inside, _, _, _, is_below), count in self._calls().items() if alone else ():
+            if alone.get(inside, NONE) >= 0 and not is_below and not self.is_repeated(inside):
+                times[alone[inside]] = max(times[alone[inside]], count)
         for span, count in times.items():
             statement = index.statement_of_span[span]
             found[statement] = max(found[statement], 0 if self.is_repeated(span) else count)
         return found
+
+    def _is_in_forward(self, span: int, applied: str) -> bool:
+        """Whether a call stands in the ``forward`` of the Function that another applies: ``Square.apply``."""
+        recording, name = self._index.recording, applied.removesuffix(".apply")
+        function = recording.text(recording.spans[span].function) if span >= 0 else ""
+        return function.endswith(f"{name}.forward")
 
     def choice(self, span: int) -> tuple[int, int, int] | None:
         """Of a call that not every run comes to: the choice that it stands in, which part of it, of how many."""
