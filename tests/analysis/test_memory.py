@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradscope.analysis.facts.memory.keepless_nodes import KEEPLESS
+from gradscope.analysis.facts.keepless_nodes import KEEPLESS
 from gradscope.analysis.report_builder import build
 from tests.analysis.building import Builder, recorded
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from itertools import accumulate
 
-from gradscope.analysis.facts.memory.keepless_nodes import keeps_nothing
+from gradscope.analysis.facts.keepless_nodes import keeps_nothing
 from gradscope.analysis.facts.statement_counts.statement_runs import StatementRuns
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import DeviceMemory, LineMemory, MemoryReport
