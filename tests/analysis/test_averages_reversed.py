@@ -53,3 +53,30 @@ def test_the_mixing_line_is_named(changes: tuple[tuple[str, str], ...]) -> None:
 )
 def test_an_average_is_fine(changes: tuple[tuple[str, str], ...]) -> None:
     assert found(*changes) == []
+
+
+@pytest.mark.parametrize(
+    "away",
+    ["a.add_(a - p, alpha=0.01)", "a.sub_((p - a) * 0.01)", "a.lerp_(p, -0.01)", "a.copy_(1.01 * a - 0.01 * p)"],
+)
+def test_an_average_that_moves_away_is_named(away: str) -> None:
+    source = SOURCE.replace("a.mul_(0.01).add_(p, alpha=0.99)", away)
+    (answer,) = (one for one in build(recorded(source)).answers if one.code == "average-reversed")
+    assert "away from net." in answer.text
+    assert "by 0.01 of their difference" in answer.text
+    assert [cause.line for cause in answer.causes] == [line_of(SOURCE, "# here")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "a.add_(p - a, alpha=0.01)",
+        "a.sub_((a - p) * 0.01)",
+        # (a step beyond a point is what momentum does, where that is what is stepped)
+        "old = a.clone(); a.copy_(p); p.add_(p - old, alpha=0.1)",
+        # (a way off the weights that is begun anew from them each time)
+        "a.copy_(p); a.add_(torch.ones_like(a) - p, alpha=0.1)",
+    ],
+)
+def test_what_moves_towards_the_weights_or_begins_at_them_is_fine(change: str) -> None:
+    assert found(("a.mul_(0.01).add_(p, alpha=0.99)", change)) == []

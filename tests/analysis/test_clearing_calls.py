@@ -100,3 +100,49 @@ def test_what_is_cleared_between_backward_and_the_step() -> None:
 
 def test_what_is_cleared_behind_the_step_is_silent() -> None:
     assert told("engine.backward(net(x).sum())\nengine.step()\nif batch % 3 == 2: engine.zero_grad()") == []
+
+
+BETWEEN = """\
+import torch
+from torch import nn
+
+class Solver:
+    def __init__(self):
+        self.net, self.weight = nn.Linear(2, 1), nn.Parameter(torch.ones(3))
+        self.first = torch.optim.{optimizer}(self.net.parameters(), lr=0.1)
+        self.second = torch.optim.{optimizer}([self.weight], lr=0.1)
+
+    def clear(self):
+        self.first.zero_grad()
+        self.second.zero_grad()
+
+    def loss(self, x):
+        return (self.weight * self.net(x)).sum()
+
+    def advance(self, x):
+        self.clear()  # before
+        self.loss(x).backward()
+        self.first.step()
+        self.clear()  # between
+        self.second.step()
+
+solver = Solver()
+for batch in range(4):
+    solver.advance(torch.ones(3, 2))
+"""
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+def test_of_two_calls_the_one_between_backward_and_the_step_of_its_optimizer_is_named(optimizer: str) -> None:
+    source = BETWEEN.format(optimizer=optimizer)
+    (answer,) = (one for one in build(recorded(source)).answers if one.code == "never-stepped")
+    line = line_of(source, "# between")
+    assert f"line {line} (self.clear) cleared" in answer.text
+    assert [cause.line for cause in answer.causes] == [line]
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+def test_a_call_that_clears_behind_both_steps_is_fine(optimizer: str) -> None:
+    source = BETWEEN.format(optimizer=optimizer).replace("        self.clear()  # between\n", "")
+    source = source.replace("        self.second.step()\n", "        self.second.step()\n        self.clear()\n")
+    assert [one for one in build(recorded(source)).answers if one.code == "never-stepped"] == []

@@ -57,6 +57,23 @@ def call_beside(text: str, line: int, others: Collection[int]) -> CallBeside | N
     return next(iter(common[0].calls))
 
 
+def call_between(text: str, line: int, first: int, last: int) -> CallBeside | None:
+    """The only one of a helper's calls that stands between two other lines of the function that reaches all three.
+
+    These are lines themselves or calls by which they are reached. None where the line stands in that function itself.
+    """
+    places = [{level.function: level.calls for level in _levels(text, other, 0)} for other in (first, last)]
+    for level in _levels(text, line, 0):
+        if all(level.function in reached for reached in places):
+            one, other = (
+                {call.line for call in reached[level.function]} or {at}
+                for reached, at in zip(places, (first, last), strict=True)
+            )
+            calls = [call for call in level.calls if max(one) < call.line < min(other)]
+            return calls[0] if len(calls) == 1 else None
+    return None
+
+
 def called_twice(text: str, line: int) -> tuple[CallBeside, CallBeside] | None:
     """The two calls by which the innermost function that makes more than one reaches a line; None of any more."""
     levels = (sorted(level.calls) for level in _levels(text, line, 0))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, CauseRole
-from gradscope.frames.calls.calls_beside import call_beside, only_call_of_what_ends
+from gradscope.frames.calls.calls_beside import CallBeside, call_beside, call_between, only_call_of_what_ends
+from gradscope.recording import NONE
 
 
 def called_beside(sources: Sources, role: CauseRole, done: int, passed: int) -> tuple[str, Cause] | None:
@@ -18,10 +20,24 @@ def called_beside(sources: Sources, role: CauseRole, done: int, passed: int) -> 
         done: The op that does it.
         passed: What it is done beside: a backward pass, a step, an evaluation.
     """
-    index = sources.index
-    file, other = (index.statements[index.op_statement[op]].file for op in (done, passed))
-    text = index.recording.files[file].text if 0 <= file == other else ""
-    call = call_beside(text, int(index.op_line(done)), [int(index.op_line(passed))])
+    file, text, lines = _lines(sources.index, done, passed)
+    return _called(sources, role, file, call_beside(text, lines[0], lines[1:]))
+
+
+def called_between(sources: Sources, role: CauseRole, done: int, passed: int, step: int) -> tuple[str, Cause] | None:
+    """The same, of a helper that is called several times: the one call that stands behind a pass and before a step."""
+    file, text, lines = _lines(sources.index, done, passed, step)
+    return _called(sources, role, file, call_between(text, *lines))
+
+
+def _lines(index: Index, *ops: int) -> tuple[int, str, list[int]]:
+    """The file in which some ops are done, its text, and their lines; no text where they are in several."""
+    files = {index.statements[index.op_statement[op]].file for op in ops}
+    file = files.pop() if len(files) == 1 else NONE
+    return file, index.recording.files[file].text if file >= 0 else "", [int(index.op_line(op)) for op in ops]
+
+
+def _called(sources: Sources, role: CauseRole, file: int, call: CallBeside | None) -> tuple[str, Cause] | None:
     return None if call is None else (call.called, sources.cause_of_line(role, file, call.line, call.end_line, ""))
 
 

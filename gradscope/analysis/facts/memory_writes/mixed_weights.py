@@ -1,4 +1,8 @@
-"""Averages of weights that take nearly all of the new weights in each run: the two factors are the wrong way round."""
+"""Averages of weights whose factors are the wrong way round: nearly all of the new weights, or less than nothing.
+
+An average that less than nothing of the weights is added to (the difference of the two, with the other sign) moves away
+from them, by more in each run.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +41,7 @@ class MixedWeights(NamedTuple):
     weight: int
     """What an optimizer steps."""
     share: float
-    """The part of the weight in the sum, the least of all runs."""
+    """The part of the weight in the sum, the least of all runs; or the largest, where all are below zero."""
 
 
 class _Mix(NamedTuple):
@@ -64,8 +68,9 @@ def mixed_weights(index: Index, events: Events, lives: GradientLives) -> Iterato
         one = [mix for mix in mixes if mix.weight == mixes[-1].weight]
         steps = lives.steps[one[-1].weight]
         stepped = [later for mix, later in pairwise(one) if ops_between(steps, mix.op, later.op)]
-        share = min(mix.share for mix in mixes)
-        if share >= SHARE and len(stepped) >= RUNS - 1:
+        shares = [mix.share for mix in mixes]
+        share = max(shares) if max(shares) < 0 else min(shares)
+        if (share >= SHARE or max(shares) < 0) and len(stepped) >= RUNS - 1:
             yield MixedWeights(tuple(mix.op for mix in mixes), one[-1].average, one[-1].weight, share)
 
 

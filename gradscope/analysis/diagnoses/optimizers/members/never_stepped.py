@@ -494,7 +494,7 @@ def _held(
     """A parameter that an optimizer holds: its step was never called, or the gradient was gone by then."""
     index = sources.index
     names = {f"{one.name}.step" for one in holders}
-    own = [op for op in steps if index.func(op) in names]
+    own = [op for op in steps if index.func(op) in names and not _is_of_others(index, op, holders)]
     holder = holders[0]
     if not own and len(holders) == 1:
         return _Reason(
@@ -511,11 +511,12 @@ def _held(
             "Step after backward.",
         )
     cleared = index.cleared_at.get(tensor, [])
-    between = [last_before(cleared, op) for op in own if last_before(passes, op) > NONE]
-    if between and all(gone > last_before(passes, op) for gone, op in zip(between, own[-len(between) :], strict=True)):
+    applied = [op for op in own if last_before(passes, op) > NONE]
+    between = [last_before(cleared, op) for op in applied]
+    if between and all(gone > last_before(passes, op) for gone, op in zip(between, applied, strict=True)):
         lines = {index.op_line(op) for op in between}
         if len(lines) == 1 and lines != {0}:
-            where, causes = call_that_clears(sources, between[-1], last_before(passes, between[-1]))
+            where, causes = call_that_clears(sources, between[-1], last_before(passes, between[-1]), applied[-1])
             return _Reason(
                 f"{where} cleared their gradients between backward and the step",
                 tuple(causes),
@@ -523,6 +524,12 @@ def _held(
                 "Clear them before backward or after the step.",
             )
     return None
+
+
+def _is_of_others(index: Index, step: int, holders: list[Optimizer]) -> bool:
+    """Whether a step changed parameters, and none that these optimizers hold: another of the same class made it."""
+    changed = index.uses.of(step)
+    return bool(changed) and all(one.tensors.isdisjoint(changed) for one in holders)
 
 
 def _last_write(index: Index, written: dict[int, int], tensor: int) -> int:
