@@ -87,3 +87,53 @@ for _ in range(2):
 
 def test_a_function_that_is_meant_to_draw_in_both_is_left_alone() -> None:
     assert not [one for one in build(recorded(ROUNDING)).answers if one.code == "checkpoint-draws-anew"]
+
+
+PLAIN = """\
+import torch
+import torch.nn.functional as F
+from torch import nn
+class Couple(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, branch, *weights):
+        ctx.branch, ctx.weights = branch, weights
+        ctx.save_for_backward(x)
+        with torch.no_grad():
+            return branch(x)  # first
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            result = ctx.branch(leaf)  # again
+        first, *others = torch.autograd.grad(result, (leaf, *ctx.weights), grad)
+        return first, None, *others
+branch = nn.Sequential(nn.Linear(3, 3), LAYER)
+for step in range(3):
+    x = torch.randn(5, 3, requires_grad=True)
+    Couple.apply(x, branch, *branch.parameters()).pow(2).mean().backward()
+"""
+
+
+@pytest.mark.parametrize("layer", ["nn.Dropout(0.5)", "nn.Dropout1d(0.5)", "nn.AlphaDropout(0.4)"])
+def test_layers_of_a_library_that_draw_at_the_lines_that_call_them_are_named(layer: str) -> None:
+    source = PLAIN.replace("LAYER", layer)
+    (answer,) = (one for one in build(recorded(source)).answers if one.code == "checkpoint-draws-anew")
+    assert [cause.line for cause in answer.causes] == [line_of(source, "# again")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("LAYER", "nn.Dropout(0.0)"),
+        ("LAYER", "nn.Dropout(0.5).eval()"),
+        # (what draws in forward alone is not run again)
+        ("return branch(x)  # first", "return F.dropout(branch(x), 0.5)"),
+        ("        with torch.enable_grad():", "        torch.manual_seed(0)\n        with torch.enable_grad():"),
+    ],
+)
+def test_layers_that_draw_nothing_again_are_left_alone(change: tuple[str, str]) -> None:
+    source = PLAIN.replace(*change).replace("LAYER", "nn.ReLU()" if "LAYER" not in change[0] else "")
+    if "manual_seed" in change[1]:
+        source = source.replace("nn.ReLU()", "nn.Dropout(0.5)")
+    assert not [one for one in build(recorded(source)).answers if one.code == "checkpoint-draws-anew"]

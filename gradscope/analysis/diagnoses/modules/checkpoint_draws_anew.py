@@ -48,22 +48,32 @@ def _in_functions(sources: Sources) -> Iterator[Finding]:
     files = [(number, file.text) for number, file in enumerate(index.recording.files) if file.is_user]
     for within, events in drawn.items():
         places = {(event.span, str(event.detail.get("function"))): event for event in events}
-        again = [
-            op
-            for op in index.calls_of(lambda name: any(name == func for _, func in places))  # noqa: B023 (called here)
-            if (spans[op], index.func(op)) in places and sources.flow.is_inside_function(op)
-        ]
-        # (One that only draws again, to round a gradient at random, runs nothing to differentiate it.)
-        name, again = within.partition(".")[0], again if within in differentiated else []
+        name = within.partition(".")[0]
         lines = {index.recording.spans[event.span].line for event in events}
-        if not again or any(puts_random_state_back(text, name, line) for _, text in files for line in lines):
+        if any(puts_random_state_back(text, name, line) for _, text in files for line in lines):
             continue
         causes = [
             sources.cause_of_line("used", file, *at) for file, text in files for at in reruns_in_backward(text, name)
         ]
-        if not causes:
+        # (A layer of a library draws at the line that calls it: in forward at another one than in backward.)
+        called = {
+            func
+            for span, func in places
+            if any(one.line <= index.recording.spans[span].line <= one.end_line for one in causes)
+        }
+        again = [
+            op
+            for op in index.calls_of(lambda name: any(name == func for _, func in places))  # noqa: B023 (called here)
+            if sources.flow.is_inside_function(op)
+            and (
+                (spans[op], index.func(op)) in places
+                or (index.func(op) in called and _is_in_forward(sources, name, op))
+            )
+        ]
+        # (One that only draws again, to round a gradient at random, runs nothing to differentiate it.)
+        if not again or not causes or within not in differentiated:
             continue
-        at = sorted({cause.line for cause in causes})
+        at, drawing = sorted({cause.line for cause in causes}), index.func(again[0])
         yield sources.finding(
             f"Line{'s' * (len(at) > 1)} {numbers(at)}: backward of {name} runs again what its forward ran, and "
             f"{index.call_name(again[0])} draws other numbers then: nothing puts back torch's random state, and the "
@@ -71,9 +81,18 @@ def _in_functions(sources: Sources) -> Iterator[Finding]:
             op=again[-1],
             tensors=index.tensors_made(again[-1]),
             causes=causes,
-            evidence=[Evidence("events", places[spans[again[0]], index.func(again[0])].row)],
+            evidence=[Evidence("events", next(one.row for (_, func), one in places.items() if func == drawing))],
             advice="Keep torch.get_rng_state() in forward, and set it for the second run, in torch.random.fork_rng().",
         )
+
+
+def _is_in_forward(sources: Sources, name: str, op: int) -> bool:
+    """Whether a call stands in the forward of a Function of the program's, by its class."""
+    index, written = sources.index, sources.functions.of_name.get(f"{name}Backward")
+    if written is None or written.forward is None:
+        return False
+    lines = range(written.forward.lineno, (written.forward.end_lineno or written.forward.lineno) + 1)
+    return index.op_line(op) in lines and index.statements[index.op_statement[op]].file == written.file
 
 
 def _of_others(sources: Sources) -> Iterator[Finding]:

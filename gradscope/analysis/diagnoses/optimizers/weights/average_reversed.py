@@ -62,7 +62,7 @@ DIAGNOSIS = Diagnosis(
             and some of its difference to the weights, in the direction away from them.""",
         reason="""average = decay * average + (1 - decay) * weight with a decay near 1 moves slowly. With the factors
             swapped, or with tau where 1 - tau is meant, it is the last weights but for a trace. With the sign of the
-            difference swapped, average += tau * (average - weight), the distance grows by the same part in each run.""",
+            difference swapped, average += tau * (average - weight), the distance grows by the same part each time.""",
         remedy="""average.lerp_(weight, 1 - decay), or average.mul_(decay).add_(weight, alpha=1 - decay).""",
     ),
     example=Example(
