@@ -79,3 +79,42 @@ def test_models_that_follow_one_another_are_no_replacement() -> None:
             model(torch.ones(2, 3)).sum().backward()
     """
     assert not [one for one in build(recorded(source)).answers if one.code == "replaced-before-step"]
+
+
+SEVERAL = """
+import torch
+from torch import nn
+names = ("at", "size", "color")
+points = nn.Module()
+for name in names:
+    setattr(points, name, nn.Parameter(torch.rand(4, 2)))
+optimizers = {name: torch.optim.Adam([getattr(points, name)], lr=0.01) for name in names}
+def grow():
+    for name, optimizer in optimizers.items():
+        old = getattr(points, name)
+        new = nn.Parameter(torch.cat([old.data, old.data[:1]]))
+        state = optimizer.state.pop(old)
+        optimizer.state[new] = {key: value if value.dim() == 0 else torch.cat([value, value[:1]])
+                                for key, value in state.items()}
+        optimizer.param_groups[0]["params"] = [new]
+        setattr(points, name, new)
+for iteration in range(9):
+    (points.at * points.size + points.color).pow(2).sum().backward()
+    BEFORE
+    for optimizer in optimizers.values():
+        optimizer.step()  # here
+        optimizer.zero_grad()
+    AFTER
+"""
+
+
+def test_optimizers_that_one_line_steps_in_turn_are_told_together() -> None:
+    source = SEVERAL.replace("BEFORE", "if iteration % 3 == 2: grow()").replace("AFTER", "pass")
+    (answer,) = (one for one in build(recorded(source)).answers if one.code == "replaced-before-step")
+    assert answer.causes[0].line == line_of(source, "# here")
+    assert all(f"points.{name}" in answer.text for name in ("at", "size", "color"))
+
+
+def test_optimizers_that_step_before_are_fine() -> None:
+    source = SEVERAL.replace("AFTER", "if iteration % 3 == 2: grow()").replace("BEFORE", "pass")
+    assert not [one for one in build(recorded(source)).answers if one.code == "replaced-before-step"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, ops_between
 from gradscope.analysis.index import Index
 from gradscope.recording.rows import OpKind
 
@@ -41,11 +41,13 @@ def replaced_before_steps(index: Index, lives: GradientLives) -> list[ReplacedBe
     seen, storages = index.recording.tensors.column("op"), index.recording.storages.column("op")
     for step, backward in old:
         following = by_statement[index.op_statement[step]]
-        after = first_after(following, step)
         for tensor, steps in lives.steps.items():
-            storage = index.storage_at(tensor, after)  # (a parameter may be seen later than its memory)
+            passes, first = lives.passes[tensor], steps[0]
+            storage = index.storage_at(tensor, first)  # (a parameter may be seen later than its memory)
             is_between = storage >= 0 and backward < storages[storage] <= step and seen[tensor] > backward
-            if is_between and steps[0] == after and lives.passes[tensor][0] > step:
+            # (where a line steps several optimizers in turn, each comes to its own after the same pass)
+            is_next = first == first_after(following, step) or not ops_between(passes, passes[0], first)
+            if is_between and is_next and first in following and step < passes[0] < first:
                 new.setdefault((step, backward), []).append(tensor)
     return [
         ReplacedBeforeStep(*key, tuple(tensors), tuple(new[key]))

@@ -26,7 +26,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
 
 def _finding(sources: Sources, found: list[ReplacedBeforeStep]) -> Finding:
     index, last = sources.index, found[-1]
-    names = sources.listed([sources.names.at(tensor, last.step) for tensor in last.new])
+    names = sources.listed([_name(sources, tensor, last) for tensor in last.new])
     made = index.recording.storages.column("op")[index.storage_at(last.new[0], last.step)]
     return sources.finding(
         f"Line {index.op_line(last.step)}: {index.times(one.step for one in found):,} steps apply no gradient to "
@@ -38,6 +38,12 @@ def _finding(sources: Sources, found: list[ReplacedBeforeStep]) -> Finding:
         evidence=[Evidence("ops", last.backward), *(Evidence("tensors", tensor) for tensor in last.old)],
         advice="Step, and clear the gradients, before the parameters are replaced.",
     )
+
+
+def _name(sources: Sources, tensor: int, found: ReplacedBeforeStep) -> str:
+    """What the pass after the step knows a new parameter by: at the step it may have the name of a helper's alone."""
+    used = [op for op in sources.index.users.of(tensor) if op > found.step]
+    return sources.names.at(tensor, used[0] if used else found.step)
 
 
 DIAGNOSIS = Diagnosis(
