@@ -275,6 +275,7 @@ _ENTRIES = (
     Entry("losses.factor_always_zero", _an_event(EventKind.VALUES)),
     Entry("losses.paired_by_broadcast", _a_pass),
     Entry("losses.weighted_after_mean", _a_pass),
+    Entry("losses.norm_of_parts", _gradients_asked_for),
     Entry("losses.target_with_gradient", _a_pass),
     Entry("losses.teacher_trained", _a_step),
     Entry("losses.target_never_updated", _a_step),
