@@ -139,6 +139,12 @@ for step in range(6):
 """
 
 
+BY_BOOLS = "mask = (layer.weight.abs() > 0.2).float()"
+BY_ROWS = """keep = torch.ones(3, 1)
+            keep[layer.weight.abs().sum(1).argsort()[:1]] = 0
+            mask = keep.expand_as(layer.weight).clone()"""
+
+
 def pruned(source: str) -> list[int]:
     answers = build(recorded(source)).answers
     return [cause.line for one in answers if one.code == "moved-without-gradient" for cause in one.causes]
@@ -151,6 +157,8 @@ def pruned(source: str) -> list[int]:
         ("SGD(layer.parameters(), lr=0.1, momentum=0.9)", "Adam(layer.parameters())"),
         ("layer.weight.mul_(mask)", "layer.weight.data *= mask"),
         (".float()", ""),
+        (BY_BOOLS, BY_ROWS),
+        (BY_BOOLS, BY_ROWS.replace("ones(3, 1)", "zeros(3, 1)").replace("] = 0", "] = 1")),
     ],
 )
 def test_what_a_mask_set_to_zero_once_is_moved_by_momentum(old: str, new: str) -> None:
@@ -171,6 +179,10 @@ def test_what_a_mask_set_to_zero_once_is_moved_by_momentum(old: str, new: str) -
         ),
         ("layer(x)", "(x @ (layer.weight * (1 if mask is None else mask)).T)"),
         ("(layer.weight.abs() > 0.2).float()", "layer.weight.abs().clone()"),
+        # (factors of a scale, of which none need be zero)
+        (BY_BOOLS, BY_ROWS.replace("] = 0", "] = 0.5")),
+        (BY_BOOLS, BY_ROWS.replace("] = 0", "] = layer.weight.abs().max()")),
+        (BY_BOOLS, "mask = torch.ones(3, 4)"),
         ("optimizer.zero_grad()", "optimizer.zero_grad()\n    if step == 4: layer.weight.data.mul_(mask)"),
     ],
 )

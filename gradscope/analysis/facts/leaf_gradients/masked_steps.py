@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives
+from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL
@@ -26,6 +27,14 @@ _MULTIPLIES = ("Tensor.mul_", "Tensor.__imul__")
 _DRAWS = re.compile(r"rand|bernoulli|normal|uniform|dropout|multinomial")
 _LOOKS = ("sum", "mean", "numel", "count_nonzero", "__repr__")
 _CASTS = ("Tensor.float", "Tensor.to", "Tensor.type_as", "Tensor.type", "Tensor.double", "Tensor.half")
+
+
+_FILLED_WITH = re.compile(r"\.(ones|zeros)(_like)?|\.new_(ones|zeros)")
+_SETS_ITEMS = ("Tensor.__setitem__", "Tensor.index_fill_", "Tensor.masked_fill_", "Tensor.scatter_", "Tensor.fill_")
+_BY_NUMBER = re.compile(r"(=\s*|,\s*(value=)?)(0|1|0\.0?|1\.0?|True|False)\s*\)?\s*$")
+"""What sets items to zero or to one: ``keep[rows] = 0``, ``keep.index_fill_(0, rows, 0.0)``."""
+_SAME_VALUES = ("clone", "view", "reshape", "expand", "expand_as", "unsqueeze", "contiguous", "detach", "repeat")
+_STEPS_BACK = 8
 
 
 class MaskedOnce(NamedTuple):
@@ -82,13 +91,44 @@ class _MasksFinder:
         return found
 
     def _is_mask(self, tensor: int) -> bool:
-        """Whether it is made of bools: its values are zeros and ones."""
+        """Whether its values are zeros and ones: it is made of bools, or its items were set so."""
         index, tensors = self._index, self._index.recording.tensors
         made = tensors.column("op")[tensor]
         if index.is_bool(tensor):
             return True
         is_cast = not tensors.column("flags")[tensor] & EXTERNAL and index.func(made) in _CASTS
-        return is_cast and any(index.is_bool(one) for one in index.uses.of(made)[:1])
+        if is_cast and any(index.is_bool(one) for one in index.uses.of(made)[:1]):
+            return True
+        return self._is_set_by_numbers(tensor)
+
+    def _is_set_by_numbers(self, tensor: int) -> bool:
+        """Whether it was made of ones or zeros, and of its items some were set to the other number."""
+        index, is_set = self._index, False
+        for _ in range(_STEPS_BACK):
+            made = index.made_by(tensor)
+            writes = self._writes.get(index.storage_at(tensor, index.op_count), [])
+            if not 0 <= made < index.op_count or not all(map(self._sets_by_number, writes)):
+                return False
+            is_set = is_set or bool(writes)
+            if _FILLED_WITH.search(index.func(made)):
+                return is_set
+            taken = list(index.uses.of(made))
+            if index.func(made).rpartition(".")[2] not in _SAME_VALUES or not taken:
+                return False
+            tensor = taken[0]
+        return False
+
+    def _sets_by_number(self, op: int) -> bool:
+        index = self._index
+        return index.func(op) in _SETS_ITEMS and _BY_NUMBER.search(index.op_place(op).source.strip()) is not None
+
+    @cached_property
+    def _writes(self) -> dict[int, list[int]]:
+        """For each memory block the calls that wrote into it."""
+        index, found = self._index, dict[int, list[int]]()
+        for op, tensor, _, _ in writes_by_program(index):
+            found.setdefault(index.storage_at(tensor, op), []).append(op)
+        return found
 
     def find(self, tensor: int, steps: list[int]) -> MaskedOnce | None:
         index, own = self._index, self._index.storage_at(tensor, steps[-1])
