@@ -78,3 +78,77 @@ def test_losses_that_only_the_last_round_leaves_are_seen(rounds: str, after: str
 )
 def test_rounds_that_are_all_used_or_lead_to_the_last_one_are_none(rounds: str, after: str) -> None:
     assert said(rounds, after) == []
+
+
+SCALES = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+heads = nn.ModuleList(nn.Linear(4, 1) for _ in range(3))
+other = nn.Linear(4, 4)
+of_heads = torch.optim.Adam(heads.parameters(), lr=0.1)
+of_other = torch.optim.Adam(other.parameters(), lr=0.1)
+
+def compare(score, wanted):
+    return F.mse_loss(score, torch.full_like(score, wanted))
+
+def judge(scores, wanted, by=compare):
+    loss = 0
+    for score in scores:
+        ROUND
+    return RETURNED
+
+for step in range(4):
+    x = other(torch.randn(5, 4))
+    of_heads.zero_grad()
+    judge([head(x.detach()) for head in heads], 1.0).backward()
+    of_heads.step()
+    of_other.zero_grad()
+    sum(compare(head(x), 0.0) for head in heads).backward()
+    of_other.step()
+"""
+
+
+def of_scales(round: str, returned: str = "loss") -> tuple[str, list[tuple[str, list[int]]]]:
+    source = SCALES.replace("ROUND", round).replace("RETURNED", returned)
+    answers = [one for one in build(recorded(source)).answers if one.code in ("loss-of-last-round", "never-stepped")]
+    return source, [(one.code, [cause.line for cause in one.causes]) for one in answers]
+
+
+@pytest.mark.parametrize(
+    ("round", "returned"),
+    [
+        ("loss = compare(score, wanted)  # here", "loss"),
+        ("loss = F.mse_loss(score, torch.full_like(score, wanted))  # here", "loss / 3"),
+        ("total = by(score, wanted)\n        loss = total  # here\n        total = total + 0", "(loss / len(scores))"),
+    ],
+)
+def test_a_function_that_returns_the_loss_of_its_last_round(round: str, returned: str) -> None:
+    source, told = of_scales(round, returned)
+    assert told == [("loss-of-last-round", [line_of(source, "# here")])]
+
+
+@pytest.mark.parametrize(
+    ("round", "returned"),
+    [
+        ("loss = loss + compare(score, wanted)", "loss"),
+        ("loss = compare(score, wanted) + loss", "loss"),
+        ("total = compare(score, wanted)\n        loss += total", "loss"),
+        # (each round's loss goes on to the next, or to somewhere else)
+        ("loss = compare(score + loss, wanted)", "loss"),
+        ("loss = compare(score, wanted)\n        every.append(loss)", "loss + sum(every[:-1])"),
+    ],
+)
+def test_a_function_whose_rounds_all_count_is_fine(round: str, returned: str) -> None:
+    _, told = of_scales(f"every = [] if score is scores[0] else every\n        {round}", returned)
+    assert told == []
+
+
+def test_what_the_pass_before_a_step_does_not_reach_is_not_said_to_be_stepped_too_early() -> None:
+    source = SCALES.replace("RETURNED", "loss").replace(
+        "ROUND", "loss = compare(score, wanted) if isinstance(loss, int) else loss"
+    )
+    (answer,) = (one for one in build(recorded(source)).answers if one.code == "never-stepped")
+    assert "does not reach them" in answer.text
+    assert [cause.line for cause in answer.causes] == [line_of(source, "for head in heads], 1.0).backward()")]

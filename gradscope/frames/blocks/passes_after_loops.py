@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import NamedTuple
 
-from gradscope.frames.syntax_trees import blocks_of, parsed
+from gradscope.frames.syntax_trees import blocks_of, last_name, parsed
 
 _ENDS = (ast.Break, ast.Return, ast.Yield, ast.YieldFrom)
 
@@ -43,6 +43,63 @@ def after_loop(text: str, line: int) -> AfterLoop | None:
                 return AfterLoop(loop.lineno, loop.end_lineno or loop.lineno, name)
         return None
     return None
+
+
+class ReturnedOfLastRound(NamedTuple):
+    """A function that returns what the last round of a loop of its own gave a name."""
+
+    loop: AfterLoop
+    line: int
+    end_line: int
+    """Of the statement that gives the name another value in each round."""
+    function: str
+    names: frozenset[str]
+    """The name, and another one of the loop that it gets its value from."""
+    called: frozenset[str]
+    """What the statement that makes the value calls."""
+    ends: range
+    """The lines of its ``return``."""
+
+
+def returned_of_last_rounds(text: str) -> list[ReturnedOfLastRound]:
+    """All such functions of a text, but for what returns from within the loop, or hands on what the loop put away."""
+    tree, found = parsed(text), list[ReturnedOfLastRound]()
+    for node in ast.walk(tree) if tree is not None else ():
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            found += _returned(node)
+    return found
+
+
+def _returned(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ReturnedOfLastRound]:
+    ends, found = function.body[-1], list[ReturnedOfLastRound]()
+    loops = [one for one in function.body if isinstance(one, (ast.For, ast.AsyncFor))]
+    if not isinstance(ends, ast.Return) or ends.value is None or not loops:
+        return found
+    loop, names = loops[-1], {node.id for node in ast.walk(ends.value) if isinstance(node, ast.Name)}
+    between = [one for one in function.body if loop.lineno < one.lineno < ends.lineno]
+    for name in sorted(names):
+        if any(_id(node) == name for one in between for node in ast.walk(one)) or not _gives_anew(loop, name):
+            continue
+        given = next(one for one in loop.body if isinstance(one, ast.Assign) and name in map(_id, one.targets))
+        # (read in the loop as well, it goes on to somewhere else)
+        if any(_id(node) == name for one in loop.body if one is not given for node in ast.walk(one)):
+            continue
+        other = _id(given.value)
+        made = [one for one in loop.body if isinstance(one, ast.Assign) and other and other in map(_id, ast.walk(one))]
+        calls = [node for one in (given, *made) for node in ast.walk(one) if isinstance(node, ast.Call)]
+        end, known = loop.end_lineno or loop.lineno, frozenset({name, other} - {""})
+        found.append(
+            ReturnedOfLastRound(
+                AfterLoop(loop.lineno, end, name),
+                given.lineno,
+                given.end_lineno or given.lineno,
+                function.name,
+                known,
+                frozenset(last_name(call.func) for call in calls),
+                range(ends.lineno, (ends.end_lineno or ends.lineno) + 1),
+            )
+        )
+    return found
 
 
 def _gives_anew(loop: ast.For | ast.AsyncFor, name: str) -> bool:

@@ -17,10 +17,11 @@ from gradscope.analysis.diagnoses.optimizers.order.clearing_calls import call_th
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.graphs.functional_updates import FunctionalUpdates
 from gradscope.analysis.facts.leaf_gradients.given_to_others import asked_and_given
+from gradscope.analysis.facts.losses.losses_of_last_rounds import losses_of_returned_rounds
 from gradscope.analysis.facts.modules.assigned_loads import assigning_load
 from gradscope.analysis.facts.modules.seen_unregistered import UnregisteredParameters
 from gradscope.analysis.facts.optimizers import Optimizer, all_were_seen, seen_optimizers
-from gradscope.analysis.facts.passes.gradient_lives import last_before
+from gradscope.analysis.facts.passes.gradient_lives import last_before, ops_between
 from gradscope.analysis.facts.writes import last_written
 from gradscope.analysis.index import WRAPS, Index
 from gradscope.analysis.report_model import Cause, Evidence
@@ -58,6 +59,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     anew = {leaf for one in sources.made_each_round for leaf in one.leaves}  # (see layer-made-anew)
     by_copies = _used_by_copies(sources, held)
     no_way = {leaf for one in sources.ends_at_steps for leaf in one.leaves}  # (see graph-ends-at-step)
+    unadded = _in_losses_of_last_rounds(sources)
     missed = {
         tensor: passes
         for tensor, passes in _all_passes(index, held, steps[-1]).items()
@@ -65,6 +67,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         and tensor not in anew
         and tensor not in by_copies
         and tensor not in no_way
+        and tensor not in unadded
         and passes[0] < steps[-STEPS]
         and _last_write(index, written, tensor) < passes[0]
         # (what autograd.grad is asked about, and is no parameter, is where a derivative is taken: points of a grid)
@@ -96,6 +99,13 @@ def _used_by_copies(sources: Sources, held: Collection[int]) -> set[int]:
     """Parameters with which copies of their module compute, which are what an optimizer holds (copy-runs-original)."""
     found = (one for one in sources.copied_closures if any(copy in held for copy in one.copies))
     return {tensor for one in found for tensor in one.originals}
+
+
+def _in_losses_of_last_rounds(sources: Sources) -> set[int]:
+    """Parameters of the losses of a loop that returns another one (see loss-of-last-round)."""
+    index, nodes = sources.index, sources.index.recording.tensors.column("node")
+    lost = [op for one in losses_of_returned_rounds(index, sources.passes) for op in one.losses]
+    return sources.passes.leaves_behind(*{nodes[one] for op in lost for one in index.tensors_made(op)})
 
 
 def _of_one(why: str) -> str:
@@ -495,7 +505,7 @@ def _held(
     index = sources.index
     names = {f"{one.name}.step" for one in holders}
     own = [op for op in steps if index.func(op) in names and not _is_of_others(index, op, holders)]
-    holder = holders[0]
+    holder, cleared = holders[0], index.cleared_at.get(tensor, [])
     if not own and len(holders) == 1:
         return _Reason(
             f"the {holder.name} of line {holder.line} holds them, and no step of it was seen",
@@ -504,13 +514,21 @@ def _held(
         )
     if own and own[0] < passes[0] and len(holders) == 1:
         line = index.op_line(own[-1])
+        gone = last_before(cleared, own[-1])
+        if gone >= 0 and (others := ops_between(index.of_kind(OpKind.BACKWARD), gone, own[-1])):
+            return _Reason(
+                f"line {line} ({index.func(own[-1])}) comes after the pass of line {index.op_line(others[-1])}, "
+                f"which does not reach them, and line {index.op_line(gone)} clears what other passes give them",
+                tuple(sources.cause("backward", others[-1])),
+                (holder.made.row,),
+                "Let the loss of that pass be computed of them, or leave them out of the optimizer.",
+            )
         return _Reason(
             f"line {line} ({index.func(own[-1])}) comes before backward and after what clears the gradients",
             tuple(sources.cause("step", own[-1])),
             (holder.made.row,),
             "Step after backward.",
         )
-    cleared = index.cleared_at.get(tensor, [])
     applied = [op for op in own if last_before(passes, op) > NONE]
     between = [last_before(cleared, op) for op in applied]
     if between and all(gone > last_before(passes, op) for gone, op in zip(between, applied, strict=True)):
