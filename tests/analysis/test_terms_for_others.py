@@ -112,3 +112,41 @@ def test_an_actor_on_features_that_it_is_not_to_move_is_fine() -> None:
 )
 def test_other_terms_are_fine(before: str, after: str) -> None:
     assert not found(SOURCE.replace(before, after))
+
+
+MATCHED = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+generator, inner, outer = nn.Linear(2, 3), nn.Linear(3, 4), nn.Linear(4, 1)
+of_generator = torch.optim.SGD(generator.parameters(), lr=0.1)
+of_critic = torch.optim.SGD([*inner.parameters(), *outer.parameters()], lr=0.1)
+def judge(x):
+    features = inner(x).tanh()
+    return outer(features), features
+for step in range(3):
+    fake = generator(torch.ones(4, 2))
+    score, features = judge(fake)
+    cut_score, cut_features = judge(fake.detach())  # cut
+    real_score, real_features = judge(torch.rand(4, 3))
+    matching = F.l1_loss(MATCHED, real_features.detach())  # matching
+    of_generator.zero_grad()
+    ((score - 1).pow(2).mean() + matching).backward(retain_graph=True)
+    of_generator.step()
+    of_critic.zero_grad()
+    ((real_score - 1).pow(2).mean() + OTHER.pow(2).mean()).backward()
+    of_critic.step()
+"""
+
+
+def test_where_the_cut_is_for_another_loss_the_term_that_takes_its_results_is_named() -> None:
+    source = MATCHED.replace("MATCHED", "cut_features").replace("OTHER", "cut_score")
+    assert found(source) == [line_of(source, "# matching")]
+    (answer,) = (one for one in build(recorded(source)).answers if one.code == "term-for-others")
+    assert f"line {line_of(source, '# cut')} by Tensor.detach for the loss of line" in answer.text
+    assert found(MATCHED.replace("MATCHED", "features").replace("OTHER", "cut_score")) == []
+
+
+def test_where_nothing_else_is_computed_of_the_results_the_cut_is_named() -> None:
+    source = MATCHED.replace("MATCHED", "cut_features").replace("OTHER", "judge(fake.detach())[0]")
+    assert found(source) == [line_of(source, "# cut")]

@@ -11,8 +11,12 @@ from gradscope.analysis.facts.losses.terms_for_others import TermForOthers, Term
 from gradscope.analysis.facts.passes.passes_by_step import PassesByStep
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.wording import listed
+from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
 from gradscope.recording.rows import OpKind
+
+_WITHOUT = "Where the term is to train them, leave the cut out here."
+_OF_UNCUT = "Where the term is to train them, compute it of the results without the cut."
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -46,15 +50,31 @@ def _finding(sources: Sources, found: TermForOthers, op: int) -> Finding:
     trained = sources.listed([names.at(leaf, op) for leaf in found.trained])
     others = sources.listed([names.at(leaf, op) for leaf in found.others])
     cuts = dict.fromkeys(sources.cuts.line_to_change(cut) for cut in found.cuts)
+    causes, advice = [cause for cut in cuts for cause in sources.cause("cut", cut)], _WITHOUT
+    other = _other_pass(sources, found, op)
+    if other >= 0:
+        # (the cut is right where another loss is computed of the same results)
+        where = f"{where} for the loss of line {sources.index.op_line(other)}"
+        causes, advice = sources.cause("used", sources.index.made_by(found.term)), _OF_UNCUT
     return sources.finding(
         f"{names.at(found.term, op)}, a term of {names.of(root)}, gives {trained} no gradient, which the step updates",
         why=f"it was cut off at {where}, and the gradients that it gives to {others} are cleared before any step",
         op=op,
         tensors=[found.term, *found.trained],
-        causes=[cause for cut in cuts for cause in sources.cause("cut", cut)],
+        causes=causes,
         evidence=[Evidence("ops", cut) for cut in found.cuts] + [Evidence("ops", found.cleared)],
-        advice="Where the term is to train them, leave the cut out here.",
+        advice=advice,
     )
+
+
+def _other_pass(sources: Sources, found: TermForOthers, op: int) -> int:
+    """Another pass that came through what was computed for a term behind its cuts; NONE where none did."""
+    index, passes, nodes = sources.index, sources.passes, sources.index.recording.nodes
+    variable, made = nodes.column("variable"), nodes.column("op")
+    behind = passes.behind(index.node_after(found.term))
+    own = [node for node in behind if variable[node] < 0 and made[node] > max(found.cuts)]
+    walked = {at for node in own for at in (passes.first_walked_at[node], passes.last_walked_at[node])}
+    return max(walked - {op, NONE}, default=NONE)
 
 
 DIAGNOSIS = Diagnosis(
