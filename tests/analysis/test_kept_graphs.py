@@ -489,3 +489,58 @@ for step in range(60):
         (w * scores.mean().detach()).sum().backward()
 """)
     assert "buffer.items keeps the graphs of 60 results" in answer.text
+
+
+ITEMS = """
+import torch
+from torch import nn
+
+net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
+
+def predict(x):
+    x = x.detach().requires_grad_()
+    energy = net(x).sum()
+    (slope,) = torch.autograd.grad(energy, x)
+    return GIVEN
+
+def search(count):
+    found = []
+    for number in range(count):
+        at = torch.randn(4, 3)
+        for _ in range(3):
+            result = predict(at)
+            at = at - 0.1 * SLOPE
+        PUT  # put
+    return found
+
+best = min(search(8), key=lambda one: float(ENERGY))
+"""
+DICT = {"GIVEN": '{"energy": energy, "slope": slope}', "SLOPE": 'result["slope"]', "ENERGY": 'one["energy"]'}
+TUPLE = {"GIVEN": "energy, slope", "SLOPE": "result[1]", "ENERGY": "one[1]"}
+
+
+def items(changes: dict[str, str], put: str, *others: tuple[str, str]) -> tuple[str, list[int]]:
+    source = ITEMS.replace("PUT", put)
+    for old, new in (*changes.items(), *others):
+        assert old in source
+        source = source.replace(old, new)
+    answers = [one for one in build(recorded(source)).answers if one.code == "graph-kept-after-pass"]
+    return source, [cause.line for one in answers for cause in one.causes]
+
+
+@pytest.mark.parametrize(
+    ("changes", "put"),
+    [
+        (DICT, 'found.append({"number": number, "energy": result["energy"]})'),
+        (TUPLE, "found.append((number, result[0]))"),
+    ],
+)
+def test_an_item_of_a_result_that_goes_into_a_list_by_its_key_is_kept_there(changes: dict[str, str], put: str) -> None:
+    source, causes = items(changes, put)
+    assert causes == [line_of(source, "# put")]
+
+
+def test_an_item_that_was_cut_off_is_not() -> None:
+    put = 'found.append({"number": number, "energy": result["energy"].detach()})'
+    assert items(DICT, put)[1] == []
+    assert items(DICT, put.replace(".detach()", ""), ('"energy": energy,', '"energy": energy.detach(),'))[1] == []

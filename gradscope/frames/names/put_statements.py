@@ -40,7 +40,7 @@ class Put(NamedTuple):
     holder: str
     """What the text calls the list or dict: ``self.rows``."""
     names: tuple[str, ...]
-    """The names and attributes among what is put there as it is."""
+    """The names, attributes and items of these (``out['loss']``) among what is put there as it is."""
     calls: tuple[str, ...]
     """The functions whose results are put there as they are, by the last part of their names."""
     function: str
@@ -216,11 +216,17 @@ def arguments_for(call: ast.Call, put: Put, wanted: list[int]) -> Iterator[ast.e
 
 
 def _put(node: ast.AST, holder: str, parts: list[ast.expr], code: ast.AST | None) -> Put:
-    names = tuple(filter(None, (dotted_name(part) for part in parts)))
+    items = (ast.unparse(part) for part in parts if _is_item(part))
+    names = (*filter(None, (dotted_name(part) for part in parts)), *items)
     calls = tuple(last_part(dotted_name(part.func)) for part in parts if isinstance(part, ast.Call))
     line = getattr(node, "lineno", 0)
     end = getattr(node, "end_lineno", None) or line
     return Put(line, end, holder, names, calls, *function_of(code), _selected_from(getattr(node, "value", None)))
+
+
+def _is_item(part: ast.expr) -> bool:
+    """Whether it is an item of something by its own key or place: ``out["energy"]``."""
+    return isinstance(part, ast.Subscript) and isinstance(part.slice, ast.Constant) and dotted_name(part.value) != ""
 
 
 def _selected_from(value: ast.AST | None) -> str:
