@@ -21,7 +21,7 @@ class Prompted(nn.Module):
         return torch.tanh(self.prompt * factor)
 {cached}
     def forward(self, x):
-        return self.head(x * self.vector(2.0)).sum()
+        return self.head({shaped} * self.vector(2.0)).sum()
 
 net = Prompted()
 optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
@@ -69,6 +69,27 @@ NAMED_FIRST = """
         vector = self.kept[factor, 1]
         return vector * 1
 """
+BY_A_HELPER_FOR_ALL = """
+    once = None
+    def shaped(self, values):
+        return values.view(1, 3)
+    def vector(self, factor):
+        if self.once is not None:
+            return self.once
+        vector = torch.tanh(self.prompt * factor)
+        self.once = self.shaped(vector)  # here
+        return self.once
+"""
+BY_A_HELPER_EACH_TIME = """
+    once = None
+    def shaped(self, values):
+        return values.view(1, 3)
+    def vector(self, factor):
+        if self.once is None or torch.is_grad_enabled():
+            vector = torch.tanh(self.prompt * factor)
+            self.once = self.shaped(vector)
+        return self.once
+"""
 EMPTIED = """
     once = None
     def vector(self, factor):
@@ -85,12 +106,16 @@ EVALUATED = "with torch.no_grad():\n    net(torch.ones(2, 3))"
 
 
 def told(cached: str, before: str) -> tuple[list[int], str]:
-    source = PROGRAM.format(cached=cached, before=before)
+    shaped = "self.shaped(x[0])" if "shaped" in cached else "x"
+    source = PROGRAM.format(cached=cached, before=before, shaped=shaped)
     answers = build(recorded(source)).answers
     return [one.causes[0].line for one in answers if one.code == "leaf-unreached"], source
 
 
-@pytest.mark.parametrize("cached", [DECORATED, OF_ANOTHER, IN_A_DICT, IN_AN_ATTRIBUTE, AFTER_A_RETURN, NAMED_FIRST])
+@pytest.mark.parametrize(
+    "cached",
+    [DECORATED, OF_ANOTHER, IN_A_DICT, IN_AN_ATTRIBUTE, AFTER_A_RETURN, NAMED_FIRST, BY_A_HELPER_FOR_ALL],
+)
 def test_the_line_that_keeps_comes_first(cached: str) -> None:
     lines, source = told(cached, EVALUATED)
     assert lines == [line_of(source, "# here")]
@@ -104,6 +129,7 @@ def test_the_line_that_keeps_comes_first(cached: str) -> None:
     [
         (NO_CACHE, EVALUATED),
         (EMPTIED, EVALUATED),
+        (BY_A_HELPER_EACH_TIME, EVALUATED),
         (DECORATED, EVALUATED + "\nPrompted.vector.cache_clear()\nPrompted.vector = Prompted.vector.__wrapped__"),
         (IN_A_DICT, EVALUATED + "\nnet.encode = lambda factor: net.prompt * factor\nPrompted.vector = Prompted.encode"),
     ],

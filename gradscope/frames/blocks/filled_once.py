@@ -17,6 +17,8 @@ class FilledOnce(NamedTuple):
     line: int
     end_line: int
     function: str
+    block: tuple[int, int]
+    """First and last line of the block that runs only where the place is empty."""
 
 
 def filled_once(text: str, line: int) -> FilledOnce | None:
@@ -39,7 +41,9 @@ def filled_once(text: str, line: int) -> FilledOnce | None:
 def _filling(function: ast.FunctionDef, computes: Callable[[ast.stmt], bool]) -> set[FilledOnce]:
     """The statements of a function that fill a place with what one before them in their block, or they, compute."""
     return {
-        FilledOnce(store.lineno, store.end_lineno or store.lineno, function.name)
+        FilledOnce(
+            store.lineno, store.end_lineno or store.lineno, function.name, (block[0].lineno, block[-1].end_lineno or 0)
+        )
         for guard in ast.walk(function)
         if isinstance(guard, ast.If)
         for block in _blocks_behind(function, guard)

@@ -33,7 +33,21 @@ def kept_by_cache(index: Index, cuts: Cuts, way: list[Step]) -> Lines | None:
         first, end, function = found[0]
         return Lines(last.file, index.line(last.file, first), end, function)
     filled = filled_once(text, last.line) if not found else None
-    is_last = cuts.regions.of(index.last_op[index.op_statement[inside[-1]]]) == region.op
-    if filled is None or not is_last or filled.function == index.op_place(region.op).function.rpartition(".")[2]:
+    if filled is None or filled.function == index.op_place(region.op).function.rpartition(".")[2]:
+        return None
+    if cuts.regions.of(_last_filling(index, last.file, filled.block, inside[-1])) != region.op:
         return None
     return Lines(last.file, index.line(last.file, filled.line), filled.end_line, filled.function)
+
+
+def _last_filling(index: Index, file: int, block: tuple[int, int], op: int) -> int:
+    """The last op that a block of a file made itself; that of an op's statement, which it calls, where it made none.
+
+    What it calls may be for others as well: ``self.split(k)`` is for each batch, and once for what is kept.
+    """
+    made = [
+        last
+        for number, last in index.last_op.items()
+        if index.statements[number].file == file and block[0] <= index.statements[number].line <= block[1]
+    ]
+    return max(made, default=index.last_op[index.op_statement[op]])
