@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.masked_steps import MaskedOnce, masked_once
+from gradscope.analysis.facts.memory_writes.decayed_frozen import DecayedFrozen, decayed_frozen
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives, last_before, ops_between
 from gradscope.analysis.facts.writes import all_writes
@@ -33,6 +34,7 @@ _KEEPS_DIRECTIONS = "LBFGS"
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for the parameters that one line froze, or whose gradients one line set to zero."""
     lives = sources.lives
+    yield from _decayed(sources, lives)
     optimizers = seen_optimizers(sources.index, sources.events)
     if not optimizers or not lives.steps:
         return
@@ -40,6 +42,29 @@ def _find(sources: Sources) -> Iterator[Finding]:
     yield from _zeroed(sources, lives, optimizers)
     yield from _masked(sources, lives, optimizers)
     yield from _pruned(sources, lives)
+
+
+def _decayed(sources: Sources, lives: GradientLives) -> Iterator[Finding]:
+    """What an optimizer of the program's own decays, though it has no gradient and wants none."""
+    index = sources.index
+    alike: dict[tuple[int, int], list[DecayedFrozen]] = {}
+    for one in decayed_frozen(index, sources.events, lives):
+        alike.setdefault((one.optimizer.made.row, index.op_statement[one.op]), []).append(one)
+    for group in alike.values():
+        last = max(group, key=lambda one: one.op)
+        names = sources.listed([sources.names.of(one.leaf) for one in group])
+        number = f"({last.by:.6g} the last time)"
+        does = f"adds a share {number} of itself to" if last.is_added else f"multiplies by a number {number}"
+        yield sources.finding(
+            f"Line {index.op_line(last.op)}: the steps of {last.optimizer.name} change {names} without a gradient, "
+            f"{'which requires' if len(group) == 1 else 'which require'} no grad",
+            why=f"the line {does} whatever the optimizer holds",
+            op=last.op,
+            tensors=[one.leaf for one in group],
+            causes=sources.cause("write", last.op),
+            evidence=[Evidence("ops", last.op), Evidence("events", last.optimizer.made.row)],
+            advice="Put it behind the test for p.grad, as the rest of the update.",
+        )
 
 
 def _pruned(sources: Sources, lives: GradientLives) -> Iterator[Finding]:
@@ -281,7 +306,7 @@ DIAGNOSIS = Diagnosis(
         meaning="""Parameters were frozen during training, or their gradients were set to zero from some step on, and
             the optimizer's steps went on changing them. Or a mask was multiplied into a weight once, and into its
             gradient before each step from then on; or, computed from the weight, into the weight once and into nothing
-            after that.""",
+            after that. Or an optimizer of the program's own decays what it holds, frozen parameters too.""",
         reason="""A step takes every parameter whose .grad is not None. Zeros, or what was left there when
             requires_grad was switched off, are a gradient: momentum goes on, and weight decay shrinks.""",
         remedy="""Set .grad to None (zero_grad() does so by default), or make a new optimizer without the frozen
