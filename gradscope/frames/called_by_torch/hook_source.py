@@ -137,6 +137,14 @@ class HookSource:
                 return node.lineno, node.end_lineno or node.lineno
         return None
 
+    def has_from_outside(self, name: str) -> bool:
+        """Whether it reads a name that it neither is given nor assigns: what that was where it was made."""
+        own = {one.arg for one in self._all_arguments}
+        stored = any(
+            isinstance(one, ast.Name) and one.id == name and isinstance(one.ctx, ast.Store) for one in self._own()
+        )
+        return self.reads(name) is not None and name not in own and not stored
+
     def calls(self, method: str) -> Lines | None:
         """Where it calls a method of some object first; None where it does not."""
         for node in self._own():
@@ -357,6 +365,10 @@ class HookSource:
     def _arguments(self) -> list[str]:
         names = [one.arg for one in self._node.args.args] if self._node is not None else []
         return names[1:] if names[:1] in (["self"], ["cls"]) else names
+
+    @property
+    def _all_arguments(self) -> list[ast.arg]:
+        return [one for one in ast.walk(self._node.args) if isinstance(one, ast.arg)] if self._node is not None else []
 
     @property
     def _gradient(self) -> str:

@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.cached_weights import OF_CACHED, cached_at
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.errors.detach_never_ran import detach_never_ran
 from gradscope.analysis.diagnoses.errors.detached_too_seldom import detached_too_seldom
+from gradscope.analysis.diagnoses.errors.left_by_hooks import left_by_hook
 from gradscope.analysis.diagnoses.errors.ways_into_old_graphs import ways_kept
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.passed_uncut import ADVICE, passed_uncut
@@ -249,6 +250,21 @@ def _never_cut(sources: Sources, entries: list[int], op: int) -> _LedBack | None
     )
 
 
+def _left_by_hook(sources: Sources, entries: list[int], used_up: int, op: int) -> _LedBack | None:
+    tensors = [sources.index.node_tensor[node] for node in entries]
+    left = left_by_hook(sources, tensors, used_up, op)
+    if left is None:
+        return None
+    hook, registered = left
+    line = sources.index.span_line(registered.span)
+    return _LedBack(
+        f"{hook.name}, which line {line} registered before that pass, is still there beside the new one, and runs with "
+        "what it had then",
+        sources.cause_of_event("made", registered),
+        "Keep the handles, and remove() each of them when what it was registered for is done.",
+    )
+
+
 def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Finding:
     index, line = sources.index, sources.index.op_line(op)
     entries, used_up = list(found), set(found.values())
@@ -261,6 +277,7 @@ def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Fin
         or _left_in_default(sources, kept)
         or _left_in_list(sources, kept)
         or _of_data(sources, entries, root)
+        or _left_by_hook(sources, entries, min(used_up), op)
         or _never_cut(sources, entries, op)
     )
     if known is not None:
