@@ -11,6 +11,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modules.calls_that_freeze import span_in_function, ways_of_freezing
 from gradscope.analysis.facts.modules.frozen_for_turns import FrozenForTurn, frozen_for_turns
+from gradscope.analysis.facts.modules.left_by_contexts import LeftByContext, left_by_contexts
 from gradscope.analysis.facts.passes.gradient_lives import ops_between
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording.rows import OpKind
@@ -55,6 +56,30 @@ def _find(sources: Sources) -> Iterator[Finding]:
             advice="Set it back at the end, or leave it out: autograd.grad computes for the tensors it is asked about.",
         )
     yield from _of_turns(sources)
+    yield from _of_contexts(sources)
+
+
+def _of_contexts(sources: Sources) -> Iterator[Finding]:
+    """Of those that a context manager froze, and did not set back at its end: one finding for each of its lines."""
+    index = sources.index
+    alike: dict[int, list[LeftByContext]] = {}
+    for one in left_by_contexts(index, sources.events):
+        alike.setdefault(index.statement_of_span[one.span], []).append(one)
+    for group in alike.values():
+        first = group[0]
+        names = sources.listed([sources.names.of(one.tensor) for one in group])
+        them = "it" if len(group) == 1 else "them"
+        yield sources.finding(
+            f"Line {index.span_line(first.span)}: {first.manager} switches requires_grad off for {names}, and when the "
+            f"with of line {index.span_line(first.opened)} is left, that is not set back",
+            why=f"an optimizer was given {them} to train, and no pass has given {them} a gradient since "
+            f"({index.times(first.passes):,} passes)",
+            op=first.passes[-1],
+            tensors=[one.tensor for one in group],
+            causes=sources.cause_of_span("set", first.span),
+            evidence=[*(Evidence("changes", one.change) for one in group), Evidence("ops", first.passes[0])],
+            advice="Set it back behind the yield, or in __exit__.",
+        )
 
 
 def _of_turns(sources: Sources) -> Iterator[Finding]:
@@ -137,7 +162,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""A function switched requires_grad off on parameters that were being trained, computed a gradient of
             its own (a saliency map, an attack, a report), and returned. The training that went on has given them no
-            gradient since. Or it was switched off in each round before the pass of another network, and on in none.""",
+            gradient since. Or it was switched off in each round before the pass of another network, and on in none. Or
+            a context manager switched it off and did not switch it on when the with was left.""",
         reason="""requires_grad is a property of the tensor, not of the function that sets it: it stays as it was set
             for all who use the parameter. The loss still decreases, by what is not frozen, and no error tells.""",
         remedy="""Set it back when the computation is over (try … finally), or do not change it: autograd.grad(score, x)
