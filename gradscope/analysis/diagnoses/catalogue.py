@@ -387,6 +387,7 @@ _ENTRIES = (
     Entry("optimizers.half_precision.masters_before_load", _a_step),
     Entry("optimizers.weights.average_reversed", _an_event(EventKind.FACTOR)),
     Entry("optimizers.weights.average_skipped", _names_in_a_step),
+    Entry("optimizers.weights.average_of_left", _a_step),
     Entry("optimizers.weights.average_trained", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.weights.average_without_statistics", _a_pass_and_a_call("F.batch_norm")),
     Entry("optimizers.order.gradient_views_lost", _a_pass_and_a_write),
