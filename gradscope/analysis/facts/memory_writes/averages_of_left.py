@@ -10,7 +10,6 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.memory_writes.values_written import made_of
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives
 from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.index import Index
@@ -51,10 +50,9 @@ def averages_of_left(index: Index, lives: GradientLives) -> Iterator[AverageOfLe
         written.setdefault(on, []).append(op)
         if index.method(op) not in _UPDATES or on in lives.steps or on in lives.passes:
             continue
-        blocks = made_of(index, op, index.storage_at(tensor, op))
-        given = {leaf for block in blocks if (leaf := leaf_on.get(block, NONE)) >= 0 and leaf != on}
+        given = _read(index, op, leaf_on) - {on}
         if len(given) == 1:
-            by_statement.setdefault(index.op_statement[op], []).append((op, on, *given))
+            by_statement.setdefault(index.op_statement[op], []).append((op, on, given.pop()))
     steps = sorted({op for ops in lives.steps.values() for op in ops})
     for statement, updates in by_statement.items():
         last_round = bisect_right(steps, updates[-1][0])
@@ -75,6 +73,20 @@ def averages_of_left(index: Index, lives: GradientLives) -> Iterator[AverageOfLe
             yield AverageOfLeft(
                 tuple(op for op, _, _ in since), tuple(copies), tuple(sorted(current)), tuple(trained), len(rounds)
             )
+
+
+def _read(index: Index, op: int, leaf_on: dict[int, int]) -> set[int]:
+    """The parameters, by their memory, of which a statement makes what a call of it writes."""
+    found, todo, seen = set[int](), list(index.uses.of(op))[1:], set[int]()
+    while todo:
+        tensor = todo.pop()
+        leaf, made = leaf_on.get(index.storage_at(tensor, op), NONE), index.made_by(tensor)
+        if leaf >= 0:
+            found.add(leaf)
+        elif 0 <= made < op and made not in seen and index.op_statement[made] == index.op_statement[op]:
+            seen.add(made)
+            todo += index.uses.of(made)
+    return found
 
 
 def _is_used(index: Index, leaf: int, statement: int, first: int, last: int) -> bool:
