@@ -67,11 +67,10 @@ def step():
 for _ in range(4):
     optimizer.zero_grad()
     (net(torch.rand(5, 3)).pow(2).mean() * scale).backward()
-    unscale()
-    step()
+    unscale(), step()
 """,
-        instead_of="    unscale()\n    step()",
-        silent="    step()",
+        instead_of="unscale(), step()",
+        silent="step()",
     ),
     find=_find,
 )
