@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from gradscope.frames.frame_locals import reading_locals
-from gradscope.recorder.naming.applied_functions import AppliedFunctions
+from gradscope.recorder.naming.calls_into_forwards import AppliedFunctions
 from gradscope.recorder.naming.instance_attributes import is_one_of
 from gradscope.recorder.naming.last_statements import calls_to
 from gradscope.recorder.naming.seen_names import SeenNames, is_user_name, look_up
