@@ -12,9 +12,11 @@ from gradscope.analysis.diagnoses.optimizers.order.clearing_calls import call_th
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.cleared_remainders import cleared_remainders
 from gradscope.analysis.facts.leaf_gradients.kept_gradients import owners_kept
+from gradscope.analysis.facts.leaf_gradients.numbers_of_gradients import is_for_numbers
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
+from gradscope.frames.blocks.passes_counted import are_counted_for
 from gradscope.recording import NONE
 
 STEPS = 2
@@ -29,6 +31,8 @@ class _Dropped(NamedTuple):
     """Passes of one line between the step before and this one."""
     cleared: int
     """The last call that cleared what one of them had given."""
+    is_looked_at: bool
+    """Numbers were taken of it before: its norm, for a log."""
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -60,7 +64,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
         where, causes = call_that_clears(sources, last.cleared, last_before(lives.passes[tensors[0]], last.step))
         yield sources.finding(
             f"L{where[1:]} clears what all but the last of the {most:,} backward passes before each step gave "
-            f"{sources.listed([sources.names.of(tensor) for tensor in tensors])}, and nothing had used it",
+            f"{sources.listed([sources.names.of(tensor) for tensor in tensors])}, and "
+            f"{'nothing but numbers had been taken of it' if last.is_looked_at else 'nothing had used it'}",
             op=last.step,
             tensors=tensors,
             causes=causes,
@@ -105,23 +110,47 @@ def _before_each_step(index: Index, lives: GradientLives, tensor: int, steps: li
         last = between[-1]
         same = [one for one in between if index.op_statement[one] == index.op_statement[last]]
         gone = last_before(cleared, last)
-        if len(same) < 2 or gone < same[-2] or not _is_all_unused(index, lives, same[:-1], cleared):
+        if len(same) < 2 or gone < same[-2]:
             return []
-        found.append(_Dropped(step, max(len(same), index.times(same) // index.weights[step]), gone))
+        took = _taken(index, lives, same[:-1], cleared)
+        if took is None or (took and not _is_counted(index, step, same)):
+            return []
+        found.append(_Dropped(step, max(len(same), index.times(same) // index.weights[step]), gone, took))
     return found
 
 
-def _is_all_unused(index: Index, lives: GradientLives, passes: list[int], cleared: list[int]) -> bool:
-    """Whether what passes gave, to whichever parameter, was cleared each time before any call or step took it."""
+def _taken(index: Index, lives: GradientLives, passes: list[int], cleared: list[int]) -> bool | None:
+    """Whether numbers were taken of what passes gave, to whichever parameter, before it was cleared.
+
+    None where some call or step took more than that.
+    """
     cleared_at = {op for ops in lives.cleared.values() for op in ops}
+    is_looked_at = False
     for one in passes:
         if _is_stepped(lives, one):
-            return False
+            return None
         gone = next((at for at in cleared if at > one), index.op_count)
         for gradient in lives.given.get(one, ()):
-            if any(one < use < gone and use not in cleared_at for use in index.users.of(gradient)):
-                return False
-    return True
+            uses = [use for use in index.users.of(gradient) if one < use < gone and use not in cleared_at]
+            is_looked_at |= bool(uses)
+            if not all(is_for_numbers(index, gradient, use) for use in uses):
+                return None
+    return is_looked_at
+
+
+def _is_counted(index: Index, step: int, passes: list[int]) -> bool:
+    """Whether the program counts passes up to a step: else it may have run them for the sake of the numbers."""
+    where = index.statements[index.op_statement[step]]
+    if where.file < 0 or index.statements[index.op_statement[passes[-1]]].file != where.file:
+        return False
+    made = index.made_by(index.roots[passes[-1]][0]) if index.roots.get(passes[-1]) else NONE
+    return are_counted_for(
+        index.recording.files[where.file].text,
+        index.op_line(step),
+        index.op_line(passes[-1]),
+        index.op_line(made) if index.method(made) == "Tensor.div" and len(index.uses.of(made)) == 1 else 0,
+        len(passes),
+    )
 
 
 def _is_stepped(lives: GradientLives, one: int) -> bool:
@@ -139,9 +168,9 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""Before each step the same line ran backward several times, and each time the gradients of the pass
-            before had been cleared without anybody having looked at them. The step applied those of the last pass. Or
-            each step came after equally many passes, and a line that runs after another number of them cleared what
-            was added up for some steps.""",
+            before had been cleared without anybody having used them for more than a number, such as a norm for a log.
+            The step applied those of the last pass. Or each step came after equally many passes, and a line that runs
+            after another number of them cleared what was added up for some steps.""",
         reason="""Backward adds to .grad, which is how gradients of several small batches become those of a large one.
             zero_grad() before every pass takes away what was added up so far; no error tells. At the begin of each
             epoch it takes away what the one before left over, while a count of passes that goes on lets the next step
