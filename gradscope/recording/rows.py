@@ -256,7 +256,9 @@ class EventKind(IntEnum):
     ROUNDED_AWAY = 140
     """Steps of an optimizer (the subject) were looked at that changed next to nothing of the parameters in half
     precision that had a gradient (the tensors): ``lost``, or a later one did. Of each the first elements were, or the
-    ``whole``. The one that changed most ``moved`` so many values ``of`` those that had a gradient other than zero."""
+    ``whole``. The one that changed most ``moved`` so many values ``of`` those that had a gradient other than zero.
+    ``rate`` is the highest of any of its groups at these steps, of which a scheduler had so many at half of its
+    ``full`` rate and more."""
     SEEDED = 150
     """``torch.manual_seed`` was called with a ``seed``; whether the generator (of the CPU) was found in the very state
     ``again`` in which the call before, at the same place and with the same seed, had found it. ``through`` is as in

@@ -36,6 +36,9 @@ STUCK = 4
 """Steps that were looked at and left a parameter as it was from which on that is noted of it alone."""
 VALUES = 16
 """The least number of values that were compared for that, of all those steps together."""
+FULL = 2
+"""Steps that were looked at under a good part of the rate that a scheduler leads to, from which on its warm-up is no
+matter."""
 NOISE = 1 / 8
 """Of the middle one of the parameters' gradients: one that is smaller may be nothing but the rounding of a zero."""
 _HALF = (torch.float16, torch.bfloat16)
@@ -44,7 +47,7 @@ _HALF = (torch.float16, torch.bfloat16)
 class _Looks:
     """What is known of an optimizer's steps."""
 
-    __slots__ = ("copies", "firsts", "is_moving", "is_over", "most", "steps", "stuck", "unmoved")
+    __slots__ = ("copies", "firsts", "full", "is_moving", "is_over", "most", "rate", "steps", "stuck", "unmoved")
 
     def __init__(self) -> None:
         self.steps = 0
@@ -52,6 +55,10 @@ class _Looks:
         """Steps that were looked at, all of which changed no more than the share."""
         self.most: tuple[int, int] = (0, 1)
         """Of these the one that changed most: how many values, of how many that had a gradient."""
+        self.rate = 0.0
+        """The highest rate of a step that was looked at."""
+        self.full = 0
+        """Such steps at which the rate of each group was at least half of what its scheduler begins with or leads to."""
         self.copies: list[tuple[Any, Any, Any]] = []
         """Parameters, what they held before the step that is under way, and where they have a gradient."""
         self.is_moving = False
@@ -118,18 +125,22 @@ def _compare(
         stuck = _stuck(looks, copies)
     if not of:
         return
+    was_full, highest = looks.full >= FULL, looks.rate
+    looks.rate = max(looks.rate, *(float(group["lr"]) for group in optimizer.param_groups))
+    looks.full += all(map(_is_at_full_rate, optimizer.param_groups))
 
     def noted(detail: dict[str, Any], held: list[Any]) -> None:
         whole = all(one.numel() <= ELEMENTS for one in held)
-        detail |= {"whole": whole, "moved": looks.most[0], "of": looks.most[1]}
+        detail |= {"whole": whole, "moved": looks.most[0], "of": looks.most[1], "rate": looks.rate, "full": looks.full}
         mode.observer.observe_event(_ROUNDED_AWAY, frame, mode.thread, number_of(optimizer), detail, held)
 
     is_lost = moved <= SHARE * of
     if not looks.is_moving:
         looks.unmoved += is_lost
         looks.most = max(looks.most, (moved, of), key=lambda counts: counts[0] / counts[1])
-        if looks.unmoved == STEPS if is_lost else looks.unmoved >= STEPS:
-            noted({"lost": is_lost}, [one for one, _, _ in copies])
+        is_due = looks.unmoved == STEPS or (looks.full >= FULL and (looks.rate > highest or not was_full))
+        if looks.unmoved >= STEPS and (is_due or not is_lost):
+            noted({"lost": is_lost, "looked": looks.unmoved}, [one for one, _, _ in copies])
     looks.is_moving |= not is_lost
     if stuck or looks.stuck:
         noted({"stuck": min((looks.firsts[id(one)][1] for one in stuck), default=0)}, stuck)
@@ -180,6 +191,12 @@ def _has_a_rate(optimizer: Optimizer) -> bool:
     """Whether all groups have a rate, and no scaler lets a step pass without effect."""
     rates = [group.get("lr") for group in optimizer.param_groups]
     return not hasattr(optimizer, "found_inf") and all(type(rate) is float and rate > 0 for rate in rates)
+
+
+def _is_at_full_rate(group: dict[str, Any]) -> bool:
+    """Whether a scheduler sets a group's rate, and has it at half of the full one or more."""
+    full = [group[name] for name in ("initial_lr", "max_lr") if type(group.get(name)) in (int, float)]
+    return "initial_lr" in group and bool(full) and 2 * group["lr"] >= max(full)
 
 
 def _is_capturing(tensors: list[Any]) -> bool:

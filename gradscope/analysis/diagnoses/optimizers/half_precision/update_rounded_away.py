@@ -15,6 +15,8 @@ from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording.rows import EventKind
 
+_FULL = 2
+"""Steps that were looked at under half of a scheduler's full rate and more, from which on its warm-up is no matter."""
 STEPS = 3
 """Steps that left a weight as it was from which on it is reported."""
 
@@ -42,19 +44,18 @@ def _find(sources: Sources) -> Iterator[Finding]:
         return
     ones, lost, stuck = _weights_of_ones(sources), _lost_steps(sources), _stuck(sources)
     for optimizer in seen_optimizers(index, sources.events) if ones or lost or stuck else ():
-        if not _has_its_first_rate(sources, optimizer):
-            continue
-        if (event := lost.get(optimizer.made.subject)) is not None:
+        is_first, subject = _has_its_first_rate(sources, optimizer), optimizer.made.subject
+        if (event := lost.get(subject)) is not None and (is_first or _was_at_its_rate(event)):
             if not event.detail.get("moved"):
                 yield _none_moved(sources, optimizer, event)
                 continue
             if optimizer.name in _OF_THE_RATE:
                 yield _few_moved(sources, optimizer, event)
                 continue
-        if (event := stuck.get(optimizer.made.subject)) is not None:
+        if (event := stuck.get(subject)) is not None and (is_first or _was_at_its_rate(event)):
             yield _some_stuck(sources, optimizer, event)
             continue
-        if optimizer.name not in _ADAMS:
+        if optimizer.name not in _ADAMS or not is_first:
             continue
         kept: dict[tuple[str, int], list[int]] = {}
         for tensor in sorted(optimizer.tensors & ones & lives.steps.keys()):
@@ -66,6 +67,11 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 kept.setdefault((dtype, changed if changed >= 0 else index.made_by(tensor)), []).append(tensor)
         for (dtype, made), tensors in kept.items():
             yield _finding(sources, optimizer, dtype, made, tensors)
+
+
+def _was_at_its_rate(event: Happened) -> bool:
+    """Whether steps that were looked at came when a scheduler had raised the rate."""
+    return int(event.detail.get("full", 0)) >= _FULL
 
 
 def _lost_steps(sources: Sources) -> dict[int, Happened]:
@@ -87,7 +93,7 @@ def _none_moved(sources: Sources, optimizer: Optimizer, event: Happened) -> Find
         optimizer,
         event,
         "changes nothing",
-        f"each of {STEPS} steps left all of their values as they were{as_far}, though none has a gradient of zero",
+        f"each of {event.detail.get('looked', STEPS)} steps left all of their values as they were{as_far}, though none has a gradient of zero",
     )
 
 
@@ -112,8 +118,8 @@ def _few_moved(sources: Sources, optimizer: Optimizer, event: Happened) -> Findi
         optimizer,
         event,
         "leaves most values as they are",
-        f"of {of:,} with a gradient other than zero a step changed {moved:,}, and none of {STEPS} that were looked "
-        f"at a larger share{as_far}",
+        f"of {of:,} with a gradient other than zero a step changed {moved:,}, and none of "
+        f"{event.detail.get('looked', STEPS)} that were looked at a larger share{as_far}",
     )
 
 
@@ -122,10 +128,10 @@ def _looked_at(sources: Sources, optimizer: Optimizer, event: Happened, does: st
     dtype = dtype_of(index, index.layout_at(tensors[0], event.op))
     changed = made_so(index, tensors[0], dtype, event.op)
     made = changed if changed >= 0 else index.made_by(tensors[0])
-    names, rate = sources.listed([sources.names.of(tensor) for tensor in tensors]), optimizer.setting(tensors[0], "lr")
+    names = sources.listed([sources.names.of(tensor) for tensor in tensors])
     return sources.finding(
         f"Line {index.op_line(made)}: {names} {'is' if len(tensors) == 1 else 'are'} {dtype}, in which the "
-        f"{optimizer.name} of line {optimizer.line} with lr={rate:g} {does}",
+        f"{optimizer.name} of line {optimizer.line} with lr={_rate(sources, optimizer, event)} {does}",
         why=f"{seen}: an update that is less than half of the distance to the next number is rounded away, in each "
         "step anew",
         op=min(event.op, index.op_count - 1),
@@ -134,6 +140,13 @@ def _looked_at(sources: Sources, optimizer: Optimizer, event: Happened, does: st
         evidence=[Evidence("events", event.row), Evidence("events", optimizer.made.row)],
         advice="Keep the weights in float32 and compute under torch.autocast, or take a larger rate.",
     )
+
+
+def _rate(sources: Sources, optimizer: Optimizer, event: Happened) -> str:
+    """The rate that the optimizer was made with; where others follow, the highest that was seen."""
+    if _has_its_first_rate(sources, optimizer):
+        return f"{optimizer.setting(event.tensors[0], 'lr'):g}"
+    return f"{float(event.detail['rate']):g} at most"
 
 
 def _finding(sources: Sources, optimizer: Optimizer, dtype: str, made: int, tensors: list[int]) -> Finding:
