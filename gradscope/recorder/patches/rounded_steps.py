@@ -58,7 +58,7 @@ class _Looks:
         self.rate = 0.0
         """The highest rate of a step that was looked at."""
         self.full = 0
-        """Such steps at which the rate of each group was at least half of what its scheduler begins with or leads to."""
+        """Such steps at which each group had at least half of the rate that its scheduler begins with or leads to."""
         self.copies: list[tuple[Any, Any, Any]] = []
         """Parameters, what they held before the step that is under way, and where they have a gradient."""
         self.is_moving = False

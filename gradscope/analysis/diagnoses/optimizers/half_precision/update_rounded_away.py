@@ -93,7 +93,8 @@ def _none_moved(sources: Sources, optimizer: Optimizer, event: Happened) -> Find
         optimizer,
         event,
         "changes nothing",
-        f"each of {event.detail.get('looked', STEPS)} steps left all of their values as they were{as_far}, though none has a gradient of zero",
+        f"each of {event.detail.get('looked', STEPS)} steps left all of their values as they were{as_far}, though "
+        "none has a gradient of zero",
     )
 
 
