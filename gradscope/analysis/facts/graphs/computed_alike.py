@@ -51,9 +51,8 @@ class ComputedAlike:
             if pair is None:
                 return None
             found.add(pair)
-            todo += zip(
-                index.uses.of(pair[0]), index.uses.of(pair[1]), *(([op] * len(index.uses.of(op))) for op in pair)
-            )
+            taken = [index.uses.of(op) for op in pair]
+            todo += [(*both, *pair) for both in zip(*taken, strict=True)]
         return sorted(found)
 
     def _makers(self, one: int, other: int) -> tuple[int, int] | None:

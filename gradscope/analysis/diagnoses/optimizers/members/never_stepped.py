@@ -9,6 +9,7 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizers.members.chosen_by_name import left_out_by_name
+from gradscope.analysis.diagnoses.optimizers.members.chosen_while_frozen import chosen_while_frozen, made_with
 from gradscope.analysis.diagnoses.optimizers.members.copied_apart import optimizer_copied_apart
 from gradscope.analysis.diagnoses.optimizers.members.optimizer_choice import OptimizerFor
 from gradscope.analysis.diagnoses.optimizers.members.rebuilt_models import RebuiltModel, rebuilt_later
@@ -109,7 +110,11 @@ def _in_losses_of_last_rounds(sources: Sources) -> set[int]:
 
 
 def _of_one(why: str) -> str:
-    return _OF_SEVERAL.sub(r"\1 it", why).replace("as they were made", "as it was made")
+    return (
+        _OF_SEVERAL.sub(r"\1 it", why)
+        .replace("as they were made", "as it was made")
+        .replace("while they did not", "while it did not")
+    )
 
 
 class _Reason(NamedTuple):
@@ -141,7 +146,8 @@ def _by_reason(sources: Sources, missed: dict[int, list[int]], steps: list[int])
         else:
             reason = (
                 _with_optimizer_copied(sources, tensor)
-                or _not_held(sources, choice.of(tensor), tensor)
+                or _not_held(sources, choice.of(tensor), tensor, missed)
+                or _frozen_when_chosen(sources, made_with(sources, optimizers, tensor), tensor, missed)
                 or _held_twice(sources, optimizers, steps)
                 or _not_given_to_library(sources, tensor, steps)
             )
@@ -191,7 +197,7 @@ def _with_optimizer_copied(sources: Sources, tensor: int) -> _Reason | None:
     )
 
 
-def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Reason | None:
+def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int, missed: Collection[int]) -> _Reason | None:
     """A parameter that the optimizer of its model was not given, made before it or after."""
     if optimizer is None:
         return None
@@ -213,6 +219,8 @@ def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Re
         return assigned
     if rebuilt := rebuilt_later(sources, optimizer, tensor):
         return _rebuilt(sources, optimizer, rebuilt)
+    if frozen := _frozen_when_chosen(sources, [optimizer], tensor, missed):
+        return frozen
     causes = tuple(sources.cause_of_event("made", optimizer.made))
     made_by = index.made_by(tensor)
     is_later = index.made_not_before(tensor) >= optimizer.made.op and bool(index.op_line(made_by))
@@ -236,6 +244,17 @@ def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Re
         is_order=True,
         through=calls,
     )
+
+
+def _frozen_when_chosen(
+    sources: Sources, optimizers: list[Optimizer], tensor: int, missed: Collection[int]
+) -> _Reason | None:
+    """A parameter that did not require grad when an optimizer was made of those that did."""
+    found = chosen_while_frozen(sources, optimizers, tensor, missed)
+    if found is None:
+        return None
+    why, causes, event = found
+    return _Reason(why, causes, (event,), "Choose the parameters that it is for themselves, or make it when they do.")
 
 
 def _is_called_later(sources: Sources, optimizer: Optimizer, made_by: int) -> bool:
