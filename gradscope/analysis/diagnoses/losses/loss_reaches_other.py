@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.leaf_gradients.gathered_references import are_replaced, gathering_read
 from gradscope.analysis.facts.leaf_gradients.left_in_judge import LeftInJudge, LeftInJudges
 from gradscope.analysis.facts.leaf_gradients.raised_estimates import RaisedEstimate, RaisedEstimates
 from gradscope.analysis.facts.leaf_gradients.reached_before_step import ReachedBeforeStep, ReachedBeforeSteps
@@ -21,14 +22,20 @@ _CALLS = 6
 def _find(sources: Sources) -> Iterator[Finding]:
     recorded = sources.index, sources.passes, sources.lives, sources.passes_by_step
     told = set[int]()
+    index = sources.index
     for one in ReachedBeforeSteps(*recorded).found():
+        if are_replaced(index, one.tensors, max(one.own, one.other), one.step):
+            continue
         told.add(one.step)
         yield _finding(sources, one)
     for left in LeftInJudges(*recorded).found():
+        if are_replaced(index, left.tensors, left.second, left.step):
+            continue
         told.add(left.step)
         yield _of_judge(sources, left)
     for raised in RaisedEstimates(*recorded).found():
-        if raised.step not in told:
+        second = max(raised.own, raised.other)
+        if raised.step not in told and not are_replaced(index, raised.tensors, second, raised.step):
             yield _of_estimate(sources, raised)
 
 
@@ -39,6 +46,8 @@ def _finding(sources: Sources, found: ReachedBeforeStep) -> Finding:
     root = next(iter(index.roots[found.other]), NONE)
     loss = names.at(root, found.other) if root >= 0 else "this loss"
     backward = f"line {index.op_line(found.other)} (backward)" if made else "backward"
+    gathered = _gathered(sources, found.tensors, found.own, found.other, found.step)
+    kept = f"; what line {gathered[0].line} gathers of that is .grad itself, without a copy" if gathered else ""
     if made:
         symptom = f"Line {made[0].line}: from here the gradient of {loss} flows on into {reached}"
         advice = "detach() what that network made, in this loss alone."
@@ -49,10 +58,10 @@ def _finding(sources: Sources, found: ReachedBeforeStep) -> Finding:
     return sources.finding(
         symptom,
         why=f"{backward} adds it to the gradient of their own loss (line "
-        f"{index.op_line(found.own)}), and the step applies the sum ({found.times:,} times)",
+        f"{index.op_line(found.own)}), and the step applies the sum ({found.times:,} times){kept}",
         op=found.other,
         tensors=found.tensors,
-        causes=[*made, *sources.cause("backward", found.other)],
+        causes=[*gathered, *made, *sources.cause("backward", found.other)],
         evidence=[Evidence("ops", op) for op in (found.own, found.step, found.other_step)],
         advice=advice,
     )
@@ -100,7 +109,10 @@ def _of_estimate(sources: Sources, found: RaisedEstimate) -> Finding:
     """Of a loss that raises what a network says, and of that network's own, which compares what it says."""
     index, names = sources.index, sources.names
     own, other = index.op_line(found.own), index.op_line(found.other)
-    second = max(found.own, found.other)
+    second, gathered = (
+        max(found.own, found.other),
+        _gathered(sources, found.tensors, found.own, found.other, found.step),
+    )
     critics = sources.listed([names.at(tensor, second) for tensor in found.tensors])
     makers = sources.listed([names.at(tensor, second) for tensor in found.makers])
     root = next(iter(index.roots[found.other]), NONE)
@@ -111,6 +123,9 @@ def _of_estimate(sources: Sources, found: RaisedEstimate) -> Finding:
         why = f"it takes what these give as it is; backward adds it to the gradient of their own loss (line {own}), "
         why += f"which compares what they give, {sum_of_both}"
         advice = "Make that network's step before this backward, or give it the parameters that it is for (inputs=)."
+        if gathered:
+            why += f"; what line {gathered[0].line} gathers of that is .grad itself, without a copy"
+            advice = "Keep grad.clone() there, or give this backward the parameters that it is for (inputs=)."
     else:
         symptom = (
             f"Line {own}: backward adds to the gradients of {critics} that the pass of line {other} has left there"
@@ -122,10 +137,15 @@ def _of_estimate(sources: Sources, found: RaisedEstimate) -> Finding:
         why=why,
         op=second,
         tensors=found.tensors,
-        causes=[*sources.cause("backward", second), *sources.cause("step", found.step)],
+        causes=[*gathered, *sources.cause("backward", second), *sources.cause("step", found.step)],
         evidence=[Evidence("ops", op) for op in (found.own, found.other, found.step)],
         advice=advice,
     )
+
+
+def _gathered(sources: Sources, tensors: tuple[int, ...], own: int, other: int, step: int) -> list[Cause]:
+    """The line that gathers these gradients as they are, to put them back for the step."""
+    return sources.cause("made", gathering_read(sources.index, tensors, own, other, step))
 
 
 def _line_of_term(sources: Sources, term: int, walk: int) -> list[Cause]:
