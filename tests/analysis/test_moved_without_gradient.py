@@ -258,7 +258,10 @@ def test_what_a_mask_set_to_zero_once_comes_back_where_nothing_takes_the_mask(ch
         {"after": "prune(masks)"},
         {"after": "for p, mask in zip(net[::2], masks): p.weight.data[~mask] = 0"},
         {"before": "for p, mask in zip(net[::2], masks): p.weight.grad *= mask", "optimizer": "SGD"},
-        {"hooks": "for p, mask in zip(net[::2], masks): p.weight.register_hook(lambda grad, mask=mask: grad * mask)"},
+        {
+            "hooks": "for p, mask in zip(net[::2], masks): p.weight.register_hook(lambda grad, mask=mask: grad * mask)",
+            "optimizer": "SGD",  # (without momentum: see test_masked_by_hooks.py)
+        },
         {"mask": "(torch.rand_like(w) > 0.5)"},
         {"first": "0", "of": "p.abs()"},
         {"mask": "(0.5 + saliency(w))"},

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.leaf_gradients.masked_by_hooks import MaskedByHook, masked_by_hooks
 from gradscope.analysis.facts.leaf_gradients.masked_steps import MaskedOnce, masked_once
 from gradscope.analysis.facts.memory_writes.decayed_frozen import DecayedFrozen, decayed_frozen
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
@@ -41,6 +42,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     yield from _frozen(sources, lives, optimizers)
     yield from _zeroed(sources, lives, optimizers)
     yield from _masked(sources, lives, optimizers)
+    yield from _masked_by_hooks(sources, optimizers)
     yield from _pruned(sources, lives)
 
 
@@ -80,7 +82,7 @@ def _pruned(sources: Sources, lives: GradientLives) -> Iterator[Finding]:
             alike.setdefault(index.op_statement[one.masked], []).append(one)
     for group in alike.values():
         first = group[0]
-        called = _called(sources, first)
+        called = _called(sources, first.masked)
         cause = called[0] if called else sources.cause("write", first.masked)[0]
         names = sources.listed([sources.names.of(one.tensor) for one in group])
         yield sources.finding(
@@ -95,10 +97,10 @@ def _pruned(sources: Sources, lives: GradientLives) -> Iterator[Finding]:
         )
 
 
-def _called(sources: Sources, one: MaskedOnce) -> list[Cause]:
+def _called(sources: Sources, masked: int) -> list[Cause]:
     """The call of the function that applies the mask, where the text has one alone."""
     index = sources.index
-    row = index.statements[index.op_statement[one.masked]]
+    row = index.statements[index.op_statement[masked]]
     name = index.recording.text(row.function).rpartition(".")[2]
     calls = calls_that_run(index.recording.files[row.file].text, name) if row.file >= 0 and name.isidentifier() else ()
     return [sources.cause_of_line("write", row.file, *calls[0][:2], calls[0].function)] if len(calls) == 1 else []
@@ -129,6 +131,42 @@ def _masked(sources: Sources, lives: GradientLives, optimizers: list[Optimizer])
             causes=[*sources.cause("write", masked.masked), *sources.cause_of_event("made", optimizer.made)],
             evidence=[Evidence("ops", masked.masked), Evidence("ops", masked.gradient_masked)],
             advice="Mask the momentum in the optimizer's state too, or the weights after each step.",
+        )
+
+
+def _masked_by_hooks(sources: Sources, optimizers: list[Optimizer]) -> Iterator[Finding]:
+    """Entries that were set to zero, as a hook does with those of the gradient, while momentum moves them."""
+    index = sources.index
+    if any(file.is_user and _RESETS.search(file.text) for file in index.recording.files):
+        return
+    alike: dict[tuple[int, int], list[tuple[MaskedByHook, Optimizer]]] = {}
+    for one in masked_by_hooks(index, sources.lives, sources.hooks):
+        holders = [held for held in optimizers if one.effect.leaf in held.tensors]
+        if len(holders) == 1 and holders[0].made.op < one.written and _has_momentum(holders[0], one.effect.leaf):
+            alike.setdefault((holders[0].made.row, index.op_statement[one.written]), []).append((one, holders[0]))
+    for group in alike.values():
+        first, optimizer = group[0]
+        names = sources.listed([sources.names.of(one.effect.leaf) for one, _ in group])
+        hook = first.effect.hook
+        hooked = sources.cause_of_event("made", hook.registered[0])
+        at = f" (line {hooked[0].line})" if hooked else ""
+        zeroed, moved = (sum(getattr(one.effect, what) for one, _ in group) for what in ("zeroed", "moved"))
+        yield sources.finding(
+            f"Line {index.op_line(first.written)}: entries of {names} are zero after this, and {hook.name}, a "
+            f"hook{at}, makes their gradient zero, but {index.func(first.last)} (line {index.op_line(first.last)}) "
+            "moves them",
+            why=f"of {zeroed:,} such entries {moved:,} moved, as the momentum of {optimizer.name} (line "
+            f"{optimizer.line}) goes on in the direction of the {first.before:,} steps before",
+            op=first.last,
+            tensors=[one.effect.leaf for one, _ in group],
+            causes=[
+                *_called(sources, first.written),
+                *sources.cause("write", first.written),
+                *sources.cause_of_event("made", optimizer.made),
+                *sources.cause("step", first.last),
+            ],
+            evidence=[Evidence("ops", first.written), Evidence("events", hook.registered[0].row)],
+            advice="Make a new optimizer there or mask the momentum in its state, or mask the weights after each step.",
         )
 
 
@@ -305,8 +343,9 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""Parameters were frozen during training, or their gradients were set to zero from some step on, and
             the optimizer's steps went on changing them. Or a mask was multiplied into a weight once, and into its
-            gradient before each step from then on; or, computed from the weight, into the weight once and into nothing
-            after that. Or an optimizer of the program's own decays what it holds, frozen parameters too.""",
+            gradient before each step from then on, also by a hook; or, computed from the weight, into the weight once
+            and into nothing after that. Or an optimizer of the program's own decays what it holds, frozen parameters
+            too.""",
         reason="""A step takes every parameter whose .grad is not None. Zeros, or what was left there when
             requires_grad was switched off, are a gradient: momentum goes on, and weight decay shrinks.""",
         remedy="""Set .grad to None (zero_grad() does so by default), or make a new optimizer without the frozen
