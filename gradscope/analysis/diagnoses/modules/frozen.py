@@ -18,7 +18,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     alike: dict[tuple[int, ...], list[int]] = {}
     for group in sources.gradients.groups:
         used = _used_for(sources, group)
-        frozen = tuple(one for one in group.frozen if one in used and not sources.is_a_librarys_own(one))
+        frozen = tuple(one for one in group.frozen if one in used and not _is_meant(sources, one))
         if frozen:
             alike.setdefault(frozen, []).append(group.last_op)
     for together, ops in alike.items():
@@ -34,6 +34,11 @@ def _find(sources: Sources) -> Iterator[Finding]:
             causes=[cause for row in set_off for cause in sources.cause("set", index.recording.changes[row].op)],
             evidence=[Evidence("changes", row) for row in set_off],
         )
+
+
+def _is_meant(sources: Sources, tensor: int) -> bool:
+    """Whether a library froze a parameter, or the program writes it from trained ones: an average of theirs."""
+    return sources.is_a_librarys_own(tensor) or sources.left_out.is_kept_by_writes(tensor)
 
 
 def _used_for(sources: Sources, group: PassGroup) -> Collection[int]:

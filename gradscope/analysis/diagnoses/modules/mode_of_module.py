@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.modules.evaluated_with_another import evaluated_with_another
 from gradscope.analysis.diagnoses.modules.left_in_evaluation import STEPS, has_no_effect, left_in_evaluation
 from gradscope.analysis.diagnoses.modules.training_undone import training_undone
 from gradscope.analysis.diagnoses.sources import Sources
@@ -29,7 +30,8 @@ def _find_evaluating(sources: Sources) -> Iterator[Finding]:
     if all(call.training for call in modes.calls):
         return
     said: set[int] = set()
-    for finding, spans in (*left_in_evaluation(sources, modes), *training_undone(sources, modes)):
+    undone = (*evaluated_with_another(sources, modes), *training_undone(sources, modes))
+    for finding, spans in (*left_in_evaluation(sources, modes), *undone):
         if said.isdisjoint(spans):
             said |= spans
             yield finding
@@ -152,7 +154,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""eval() was called on a model with dropout or batch norms, no train() followed, and an optimizer
             went on to step its parameters; or an evaluation in the middle of training left it so until a later
-            train(), or a function that evaluates did so between train() and the training pass. It is a note where the
+            train(), or a function that evaluates did so between train() and the training pass, or eval() was meant for
+            another model (a teacher) that has a part in common with the one that is trained. It is a note where the
             model has batch norms only and was in that mode
             from the first step on, or was not evaluated in between: that may be meant.""",
         reason="""eval() switches dropout off and lets batch norms use their running statistics without updating
