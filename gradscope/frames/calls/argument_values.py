@@ -72,6 +72,8 @@ def _given(call: ast.Call, argument: Argument) -> ast.expr | None:
 
 
 def _is_one(node: ast.Constant, values: tuple[object, ...]) -> bool:
+    if type(node.value) is bool:
+        return any(node.value is one for one in values)  # (False is no 0 here)
     return type(node.value) in (int, float, str) and node.value in values
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.gradients.graph_not_made import graph_not_made
 from gradscope.analysis.diagnoses.gradients.number_added import number_added
 from gradscope.analysis.diagnoses.gradients.term_left_out import terms_that_derivatives_leave_out
 from gradscope.analysis.diagnoses.sources import Sources
@@ -15,18 +16,14 @@ from gradscope.analysis.facts.graphs.loss_terms import is_number, terms_without_
 from gradscope.analysis.facts.graphs.lost_terms import LostTerm, LostTerms
 from gradscope.analysis.facts.graphs.terms_of_copies import TermOfCopies, TermsOfCopies
 from gradscope.analysis.facts.losses.evaluated_terms import evaluated_term
-from gradscope.analysis.facts.modes.graphs_in_training import left_without_graph
-from gradscope.analysis.facts.modules.module_words import module_word
 from gradscope.analysis.facts.passes.gradient_lives import first_after, ops_between
 from gradscope.analysis.facts.reaching.called_cuts import call_of_cut
 from gradscope.analysis.facts.reaching.run_in_regions import RunInRegions
 from gradscope.analysis.facts.tracking.left_in_checkpoints import left_in_checkpoint
 from gradscope.analysis.index import Index
-from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
-from gradscope.frames.calls.given_keywords import keyword_line
-from gradscope.frames.values.number_terms import is_decided_outside
 from gradscope.frames.without_effect.unread_arguments import Unread, unread_arguments
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
@@ -116,55 +113,7 @@ def _of_gradient(sources: Sources, tensor: int, at: int, root: int) -> Finding |
     ways = [sources.flow.path(steps, one) for one in steps if index.is_leaf_with_grad(one, at)]
     lost = [[step.op for step in way if step.loses] for way in ways]
     cuts = [ops[0] for ops in lost if len(ops) == 1 and kinds[ops[0]] == OpKind.GRAD]
-    if not cuts:
-        return None
-    cut = max(cuts)
-    if left := _left_in_evaluation(sources, tensor, at, root, cut):
-        return left
-    caller = _caller_that_decides(sources, cut)
-    called = f" (called at line {index.op_line(caller)})" if caller >= 0 else ""
-    asks = _asks(sources, cut)
-    line = asks[0].line if asks else index.op_line(cut)
-    gradients = f"the gradients of line {line}{called}"
-    return sources.finding(
-        f"Line {index.op_line(at)}: {sources.names.at(tensor, at)} is a term of {sources.names.of(root)}, and no "
-        "gradient flows through it",
-        why=f"it comes from {gradients}, which are constants without create_graph",
-        op=at,
-        tensors=[tensor],
-        causes=sources.cause("cut", caller) if caller >= 0 else asks,
-        evidence=[Evidence("ops", cut)],
-        advice="Where it is to be trained, call autograd.grad with create_graph=True.",
-    )
-
-
-def _left_in_evaluation(sources: Sources, tensor: int, at: int, root: int, cut: int) -> Finding | None:
-    """A graph that is asked for in training mode only, of a model that an evaluation left in the other."""
-    index, call = sources.index, left_without_graph(sources.index, sources.passes, sources.events, cut)
-    if call is None:
-        return None
-    module = module_word(index, sources.names, call)
-    return sources.finding(
-        f"Line {index.span_line(call.event.span)}: eval() leaves {module} in evaluation mode, and no gradient flows "
-        f"through {sources.names.at(tensor, at)}, a term of {sources.names.of(root)}",
-        why=f"it comes from the gradients of line {index.op_line(cut)}, which have a graph in training mode only",
-        op=at,
-        tensors=[tensor],
-        causes=sources.cause_of_span("set", call.event.span),
-        evidence=[Evidence("ops", cut), Evidence("events", call.event.row)],
-        advice="Call train() again before training goes on.",
-    )
-
-
-def _asks(sources: Sources, cut: int) -> list[Cause]:
-    """The line at which a call for gradients, which may have several, is told whether to make a graph; or its own."""
-    index = sources.index
-    where, line = index.statements[index.op_statement[cut]], index.op_line(cut)
-    text = index.recording.files[where.file].text if where.file >= 0 else ""
-    given = keyword_line(text, line, "grad", "create_graph")
-    if given in (0, line):
-        return sources.cause("cut", cut)
-    return [sources.cause_of_line("cut", where.file, given, given, index.recording.text(where.function))]
+    return graph_not_made(sources, tensor, at, root, cuts) if cuts else None
 
 
 def _of_once_differentiable(sources: Sources, tensor: int, at: int, root: int, asked: int) -> Finding | None:
@@ -246,27 +195,6 @@ def _given(sources: Sources, file: int, unread: Unread, before: int) -> int:
         is_there = span.file == file and unread.first_line <= span.line <= unread.last_line
         if is_there:
             return binding.tensor if index.requires_grad(binding.tensor, binding.op) else NONE
-    return NONE
-
-
-def _caller_that_decides(sources: Sources, cut: int) -> int:
-    """The op at whose line a function was called that leaves it to its caller whether a graph is made; or NONE."""
-    index = sources.index
-    statement = index.statements[index.op_statement[cut]]
-    name = index.recording.text(statement.function).rpartition(".")[2]
-    source = index.recording.files[statement.file].text if statement.file >= 0 else ""
-    if not name.isidentifier() or not is_decided_outside(source, index.op_line(cut), index.span_source(cut)):
-        return NONE
-    taken, seen = list(index.tensors_made(cut)), set[int]()
-    while taken:
-        tensor = taken.pop()
-        for op in index.users.of(tensor):
-            where = index.statements[index.op_statement[op]]
-            if (where.file, where.function) != (statement.file, statement.function):
-                return op if f"{name}(" in index.op_place(op).source else NONE
-            if op not in seen:
-                seen.add(op)
-                taken += index.tensors_made(op)
     return NONE
 
 

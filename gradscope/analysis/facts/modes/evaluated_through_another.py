@@ -50,8 +50,8 @@ def evaluated_through_another(
     if not by_span:
         return
     runs = [run for run in mode_runs(index, passes) if run.walked_by >= 0]
-    windows = _EvalWindows(index, modes, runs, lives) if any(not run.is_active for run in runs) else None
-    for positions in by_span.values() if windows is not None else ():
+    windows = _EvalWindows(index, modes, runs, lives)
+    for positions in by_span.values() if not all(run.is_active for run in runs) else ():
         found = [one for at in positions if (one := windows.after(at)) is not None]
         steps = sorted({step for one in found for step in one.steps})
         if len(steps) >= PASSES:
