@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sharing.gradient_of_two import two_with_one_gradient
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.losses.self_compared import SelfCompared, self_compared
 from gradscope.analysis.facts.modules.best_is_trained import BestIsTrained, best_is_trained
@@ -57,6 +58,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         hooked = hook_in_copy(index, sources.events, compared.tensor)
         if not is_told and (compared.has_graph or hooked is not None):
             yield _compared(sources, compared, hooked)
+    yield from two_with_one_gradient(sources)
 
 
 def _is_all_there_is(sources: Sources, compared: SelfCompared) -> bool:
@@ -141,7 +143,8 @@ DIAGNOSIS = Diagnosis(
             one that is called best or target while steps went on, or that a statement mixed with the module itself.
             Or a loop keeps the module that it trains under the name of the best so far. Or a term of a loss compares
             a tensor with itself, by two expressions and each time that it runs: where a deep copy has the hook as well
-            that stores what the module gave, too.""",
+            that stores what the module gave, too. Or .grad of two parameters was given one gradient tensor, as
+            torch.autograd.grad gives it for two that are added, and something wrote it in place for each of them.""",
         reason="""noisy = clean, self.target = self.policy, copy.copy(model) and {"x": t, "y": t} make no copy of any
             tensor. What is written under the one name is read under the other.""",
         remedy="""Take a copy where the second name is given: clean.clone(), copy.deepcopy(policy), or
