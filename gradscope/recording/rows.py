@@ -265,6 +265,10 @@ class EventKind(IntEnum):
     ``TRAINING_MODE``. Noted of the first calls of a place."""
     TABLE_MADE = 160
     """``nn.Embedding.from_pretrained`` (``EmbeddingBag``) made a module; its weight is the tensor."""
+    LEFT_OUT_KEYS = 170
+    """``functional_call`` was given tensors under ``keys`` that are no names of the module (``count`` keys ``of`` all),
+    which it left out; they have the shapes of parameters of it that were given no value, by their ``names``. Of both
+    the first are kept; the tensors are those left out (none within ``vmap``). Noted of a module's first calls."""
 
 
 class Op(NamedTuple):

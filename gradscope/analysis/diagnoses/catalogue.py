@@ -130,9 +130,10 @@ def _applies_a_function(recording: Recording) -> bool:
 
 
 def _a_gradient_of_a_function(recording: Recording) -> bool:
-    return any(
+    is_asked_for = any(
         name in recording.strings for name in ("torch.grad_impl", "torch.grad_and_value_impl", "torch.vmap_impl")
     )
+    return is_asked_for or EventKind.LEFT_OUT_KEYS in recording.events.column("kind")
 
 
 def _a_write(recording: Recording) -> bool:

@@ -19,6 +19,7 @@ from torch import nn
 from torch.autograd.function import BackwardCFunction
 from torch.compiler import is_dynamo_compiling
 from torch.nn.modules._functions import BackwardHookFunction
+from torch.nn.utils import stateless
 from torch.overrides import handle_torch_function
 from torch.utils import checkpoint
 from torch.utils.hooks import RemovableHandle
@@ -33,6 +34,7 @@ from gradscope.recorder.patches import (
     ddp_buffers,
     ddp_forwards,
     function_backwards,
+    functional_keys,
     grad_scalers,
     hooks,
     inference_mode,
@@ -138,6 +140,8 @@ def _replacements() -> Iterator[Replacement]:
     yield Replacement(torch, "from_numpy", arrays_wrapped.reported)
     for table in tables_made.KINDS:
         yield Replacement(table, tables_made.NAME, tables_made.reported)
+    if hasattr(stateless, functional_keys.NAME):
+        yield Replacement(stateless, functional_keys.NAME, functional_keys.reported)
     yield Replacement(torch, seeds.NAME, seeds.reported)
     yield Replacement(torch.random, seeds.NAME, seeds.reported)
     yield Replacement(torch.Tensor, "set_", unseen_calls.set_seen)
@@ -179,6 +183,7 @@ def install(recorder: object) -> None:
         ddp_forwards.forget()
         shallow_copies.forget()
         seeds.forget()
+        functional_keys.forget()
         if not _made or not _put_again():
             _made[:] = _replacements()
         _installed.extend(_made)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.gradients.values_left_out import values_left_out
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.frames.calls.functions_of_grad import call_in_function
@@ -34,6 +35,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             found[index.op_statement[op]] = _finding(sources, op, others)
         began = NONE
     yield from found.values()
+    yield from values_left_out(sources)
 
 
 def _computed_with(sources: Sources, given: list[int], began: int, ended: int) -> list[tuple[int, int]]:
@@ -106,13 +108,15 @@ def _called_at(sources: Sources, parameter: int, used: int, ended: int) -> list[
 
 DIAGNOSIS = Diagnosis(
     code="function-of-other-parameters",
-    title="torch.func.grad of a function that does not use what it is given",
+    title="a function or module that does not compute with the parameters it is given",
     severity="warning",
     explanation=Explanation(
         meaning="""A function was given to torch.func.grad with a dict of parameters. It used none of them, or not all,
-            and computed with parameters of the same shapes that a module holds.""",
+            and computed with parameters of the same shapes that a module holds. Or functional_call was given values
+            under keys that are no names of the module, and ran it with parameters of its own of these shapes.""",
         reason="""torch.func takes the gradient of a function's arguments alone. What the function reaches by other
-            names is a constant for it, and the gradient of arguments that it does not use is zero.""",
+            names is a constant for it, and the gradient of arguments that it does not use is zero. functional_call
+            passes over keys that the module does not have, unless it is told to be strict.""",
         remedy="""torch.func.functional_call(module, parameters, (inputs,)) runs the module with the parameters that are
             handed over.""",
     ),
