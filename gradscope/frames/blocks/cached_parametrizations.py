@@ -33,22 +33,46 @@ def cached_around(text: str, line: int) -> CachedBlock | None:
 
 def _blocks(tree: ast.Module) -> Iterator[tuple[CachedBlock, list[ast.stmt]]]:
     """Each of them, with the statements in it."""
+    names = _names(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.With | ast.AsyncWith):
-            opened = [item.context_expr for item in node.items if _opens(item.context_expr)]
+            opened = [item.context_expr for item in node.items if _opens(item.context_expr, names)]
+            yield from _entered(tree, node, names)
         elif isinstance(node, _FUNCTIONS):
-            opened = [decorator for decorator in node.decorator_list if _opens(decorator)]
+            opened = [decorator for decorator in node.decorator_list if _opens(decorator, names)]
         else:
             continue
-        around = innermost(tree, node.lineno, *_FUNCTIONS)
-        name = node.name if isinstance(node, _FUNCTIONS) else getattr(around, "name", "<module>")
+        name = node.name if isinstance(node, _FUNCTIONS) else _function_of(tree, node)
         first = node.lineno if isinstance(node, ast.With | ast.AsyncWith) else 0
         for one in opened:
             yield CachedBlock(first or one.lineno, one.end_lineno or one.lineno, name), node.body
 
 
-def _opens(value: ast.expr) -> bool:
-    return isinstance(value, ast.Call) and last_name(value.func) == "cached" and not value.args
+def _entered(
+    tree: ast.Module, node: ast.With | ast.AsyncWith, names: set[str]
+) -> Iterator[tuple[CachedBlock, list[ast.stmt]]]:
+    """Those that a statement of a block leaves to the stack that the block opens: ``stack.enter_context(cached())``."""
+    for number, part in enumerate(node.body):
+        for one in (call for call in ast.walk(part) if isinstance(call, ast.Call)):
+            if last_name(one.func) == "enter_context" and len(one.args) == 1 and _opens(one.args[0], names):
+                block = CachedBlock(one.lineno, one.end_lineno or one.lineno, _function_of(tree, node))
+                yield block, node.body[number + 1 :]
+
+
+def _function_of(tree: ast.Module, node: ast.stmt) -> str:
+    return getattr(innermost(tree, node.lineno, *_FUNCTIONS), "name", "<module>")
+
+
+def _names(tree: ast.Module) -> set[str]:
+    """What the text calls it."""
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return {"cached"} | {one.asname for node in imports for one in node.names if one.name == "cached" and one.asname}
+
+
+def _opens(value: ast.expr, names: set[str]) -> bool:
+    if isinstance(value, ast.IfExp):
+        return _opens(value.body, names) or _opens(value.orelse, names)
+    return isinstance(value, ast.Call) and last_name(value.func) in names and not value.args
 
 
 def _lines_run(tree: ast.Module, parts: list[ast.stmt]) -> set[int]:
