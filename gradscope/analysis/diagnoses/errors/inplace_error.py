@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from gradscope.analysis.diagnoses.called_too_early import called_too_early, when_called
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.errors.inplace_in_backwards import found_in_backwards
 from gradscope.analysis.diagnoses.errors.inplace_in_hooks import found_in_hooks
@@ -39,7 +40,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
         carried = _carried(sources, first)
         through = listed(list(dict.fromkeys(f"{name} (line {causes[0].line})" for name, causes in carried)))
         stale = [] if carried else _made_before_step(sources, first)
+        early = called_too_early(sources, first) if not carried and not stale else None
         why = f"it leads through {through} into the graph of its own earlier run" if carried else _said(sources, stale)
+        why = why or when_called(early)
         advice = "Cut it off with detach() before the next run." if carried else ""
         yield sources.finding(
             f"Line {index.op_place(first.op).line}: {func} wrote {what} line {saved_line} had saved for "
@@ -51,6 +54,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             causes=[
                 *(cause for _, causes in carried for cause in causes),
                 *(cause for one in stale for cause in one.causes),
+                *([early[1]] if early is not None else []),
                 *sources.cause("write", first.op),
                 *sources.cause("saved", writes.saved_at(first)),
             ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gradscope.analysis.diagnoses.called_too_early import called_too_early, when_called
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.gradients.recomputed_with_changed import recomputed_with_changed
@@ -27,13 +28,19 @@ def _find(sources: Sources) -> Iterator[Finding]:
     for same in alike.values():
         first, saved_at = same[0], writes.saved_at(same[0])
         evidence = [Evidence("saved", write.effect.saved_row) for write in same]
+        early = called_too_early(sources, first)
+        so = "; " if early is not None else ""
         yield sources.finding(
             f"Line {index.op_place(first.op).line}: {_what_it_did(sources, same)}",
             why=f"the gradient of the backward at line {index.op_line(first.effect.backward_op)} was computed from the "
-            "changed values, without an error",
+            f"changed values, without an error{so}{when_called(early)}",
             op=first.op,
             tensors=[write.tensor for write in same],
-            causes=[*sources.cause("write", first.op), *_saved(sources, first, saved_at)],
+            causes=[
+                *([early[1]] if early is not None else []),
+                *sources.cause("write", first.op),
+                *_saved(sources, first, saved_at),
+            ],
             evidence=[*evidence, Evidence("ops", first.effect.backward_op)],
             advice=""
             if writes.kept_at(first) is None
