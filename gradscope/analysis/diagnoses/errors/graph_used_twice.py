@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.cached_weights import OF_CACHED, cached_at
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.errors.captured_by_checkpoint import captured_by_checkpoint
 from gradscope.analysis.diagnoses.errors.detach_never_ran import detach_never_ran
 from gradscope.analysis.diagnoses.errors.detached_too_seldom import detached_too_seldom
 from gradscope.analysis.diagnoses.errors.left_by_hooks import left_by_hook
@@ -39,6 +40,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
         for row in (row for row in index.recording.backwards if row.op == op and row.node >= 0):
             if entries := _entries(sources, op, row.node):
                 yield _finding(sources, op, row.root, entries)
+            elif (captured := captured_by_checkpoint(sources, op)) is not None:
+                yield captured
 
 
 def _entries(sources: Sources, op: int, root: int) -> dict[int, int]:
@@ -377,7 +380,9 @@ DIAGNOSIS = Diagnosis(
             named tensors, into a part of the graph that an earlier pass had walked and freed.""",
         reason="""Backward frees what the nodes saved as it goes, so that memory is given back early. A value that
             is computed once and used in several losses, or a hidden state carried from one iteration to the next,
-            leads a later pass into the old graph.""",
+            leads a later pass into the old graph. A checkpoint with use_reentrant=True runs a backward of its own for
+            its function: that ends at the arguments, and goes on through the graph of whatever else the function uses
+            (a tensor of the function around, an attribute), so that the next one finds it freed.""",
         remedy="""Compute the value anew in each iteration, or cut it off with detach() where no gradient is to
             flow further back (a hidden state), or add up the losses and call backward once. retain_graph=True
             keeps the graph, but only works as long as nothing writes into what was saved, an optimizer's step

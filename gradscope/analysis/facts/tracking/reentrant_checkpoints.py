@@ -39,6 +39,11 @@ class ReentrantCheckpoints:
             (one for one, end in self._returning if one.op <= made < end <= at and one.thread == thread[made]), None
         )
 
+    @property
+    def tracked_calls(self) -> list[tuple[Happened, int]]:
+        """Those that returned something with a graph, in order, each with the op before which it was done."""
+        return self._returning if EventKind.REENTRANT_CHECKPOINT in self._kinds else []
+
     def told_at(self, call: Happened) -> tuple[int, int] | None:
         """The file and line that tell such a call to be reentrant, where the statement that runs it does not."""
         if call.span < 0:
