@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.losses.divergences_of_samples import divergences_of_samples
 from gradscope.analysis.facts.losses.samples_in_losses import samples_in_losses
 from gradscope.analysis.report_model import Evidence
 
@@ -14,8 +15,9 @@ _DISCRETE = ("ernoulli", "oisson", "Categorical", "inomial", "Geometric")
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    index = sources.index
+    index, drawn = sources.index, set[int]()
     for found in samples_in_losses(index, sources.flow, sources.passes, sources.lives):
+        drawn.add(index.op_statement[found.op])
         line, call = index.op_line(found.op), index.call_name(found.op)
         names = sources.listed([sources.names.at(one, found.backward) for one in found.leaves])
         if any(part in call for part in _DISCRETE):
@@ -36,6 +38,30 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("ops", found.backward)],
             advice=advice,
         )
+    yield from _in_divergences(sources, drawn)
+
+
+def _in_divergences(sources: Sources, known: Container[int]) -> Iterator[Finding]:
+    """Of losses that are the log-probability of a sample less another of its densities, and nothing else."""
+    index = sources.index
+    for found in divergences_of_samples(index, sources.passes):
+        if index.op_statement[found.drawn] in known:
+            continue
+        name = sources.names.at(found.sample, found.backward)
+        constant = sources.names.at(found.constant, found.difference)
+        yield sources.finding(
+            f"Line {index.op_line(found.drawn)}: {name} is drawn without a gradient "
+            f"({index.span_source(found.drawn)}), and all that backward at line {index.op_line(found.backward)} gives "
+            f"comes from its log_prob (line {index.op_line(found.scored)})",
+            why=f"the gradient of the log-probability of one's own sample is zero on average, and {constant} (line "
+            f"{index.op_line(found.difference)}) has none, whatever it is",
+            op=found.drawn,
+            tensors=[found.sample, *found.leaves],
+            causes=sources.cause("cut", found.drawn),
+            evidence=[Evidence("ops", found.backward), Evidence("ops", found.difference)],
+            advice="Draw with rsample() or what the library has for it, so that the sample leads back to what it was "
+            "drawn from.",
+        )
 
 
 DIAGNOSIS = Diagnosis(
@@ -45,7 +71,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""A sample of a distribution whose parameters are trained was drawn by sample(), normal or bernoulli,
             and its values went into the loss. The parameters got a gradient by another way alone: an entropy, a
-            divergence, a penalty.""",
+            divergence, a penalty. Or the loss is the log-probability of the sample less another density of it: a
+            divergence whose other part has no gradient.""",
         reason="""sample() draws under no_grad. The loss depends on the parameters through the sample, and autograd
             does not know. Nothing is None and nothing fails, since the other term gives gradients.""",
         remedy="""rsample() draws with a derivative, where the distribution has one. For discrete ones: a relaxation, a
