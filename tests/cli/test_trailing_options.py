@@ -17,6 +17,8 @@ def scripts(tmp_path, monkeypatch):
     (tmp_path / "reads.py").write_text("import argparse\nargparse.ArgumentParser().parse_args()\n")
     (tmp_path / "imports.py").write_text("import plain\n")
     (tmp_path / "library.py").write_text("import torch\nfrom lightning.pytorch.cli import LightningCLI\n")
+    (tmp_path / "fires.py").write_text("import torch as t, os\n# neurons fire on a click\nt.ones(1)\n")
+    (tmp_path / "several.py").write_text("import os as o, fire\n")
 
 
 @pytest.mark.usefixtures("scripts")
@@ -34,6 +36,8 @@ def scripts(tmp_path, monkeypatch):
         ("run reads.py -f json", "run reads.py -f json"),
         ("run imports.py -f json", "run imports.py -f json"),
         ("run library.py -f json", "run library.py -f json"),
+        ("run fires.py -f json", "run -f json fires.py"),
+        ("run several.py -f json", "run several.py -f json"),
         ("run missing.py -f json", "run missing.py -f json"),
         ("run -m package -f json", "run -m package -f json"),
         ("run - -f json", "run - -f json"),

@@ -14,13 +14,12 @@ from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-_READS_ARGUMENTS = (
-    r"\b(argv|argparse|optparse|getopt|click|typer|fire|absl|hydra|docopt|tyro|jsonargparse|simple_parsing"
-    r"|HfArgumentParser|ArgumentParser|configargparse|plac|unittest|runpy)\b"
-)
+_READS_ARGUMENTS = r"\b(argv|argparse|optparse|getopt|unittest|runpy)\b"
+"""Ways of the standard library; what else reads them is imported."""
+_MODULE = r"[\w.]+(?:[ \t]+as[ \t]+\w+)?"
+_IMPORTED = rf"(?m)(?:^|;)[ \t]*(?:from|import)[ \t]+({_MODULE}(?:[ \t]*,[ \t]*{_MODULE})*)"
 _READ_NONE = frozenset(("torch", "numpy", *sys.stdlib_module_names))
 """Modules that look at no arguments unless they are told to by a name above."""
-_IMPORTED = r"(?m)^\s*(?:from|import)\s+([\w.]+)"
 
 
 def options_first(arguments: Sequence[str], takes_value: Mapping[str, bool]) -> list[str]:
@@ -80,11 +79,14 @@ def _skip_options(arguments: Sequence[str], at: int, takes_value: Mapping[str, b
 
 def reads_arguments(target: str, *, is_code: bool) -> bool:
     """Whether a program may look at its arguments."""
-    if is_code:
-        return bool(re.search(_READS_ARGUMENTS, target))
     path = Path(target.partition("::")[0])
-    if not path.is_file():
+    if not is_code and not path.is_file():
         return target == "-" or path.suffix == ".py"  # else a built-in scenario
-    text = path.read_text(encoding="utf-8", errors="replace")
-    imported = {name.partition(".")[0] for name in re.findall(_IMPORTED, text)}
-    return bool(re.search(_READS_ARGUMENTS, text)) or not imported <= _READ_NONE
+    text = target if is_code else path.read_text(encoding="utf-8", errors="replace")
+    return bool(re.search(_READS_ARGUMENTS, text)) or not _imported(text) <= _READ_NONE
+
+
+def _imported(text: str) -> set[str]:
+    """The packages that a program imports."""
+    lists = re.findall(_IMPORTED, text)
+    return {module.split()[0].partition(".")[0] for modules in lists for module in modules.split(",")}
