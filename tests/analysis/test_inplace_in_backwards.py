@@ -57,6 +57,59 @@ def test_a_second_pass_finds_what_the_first_one_wrote() -> None:
     assert found("grad_b = b.mul_(2)", taken=by_index, given="w * 1, v * 1", passes=TWICE) == [[10, 15]]
 
 
+UNREAD = """
+import torch
+class Energy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, a):
+        ctx.save_for_backward(a * 2, a.sum())
+        return (a * a).sum()
+    @staticmethod
+    def backward(ctx, grad):
+        twice, total = ctx.saved_tensors
+        {}
+w = torch.linspace(0.1, 1, 6, requires_grad=True)
+held = [Energy.apply(w * 1)]
+{}
+held[0].backward()
+"""
+FIRST = "torch.autograd.grad(held[0], w, retain_graph=True)"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "twice.mul_(grad); return twice",
+        "twice *= grad; return twice",
+        "torch.mul(twice, grad, out=twice); return twice",
+        "flat = twice.view(-1); flat.mul_(grad); return twice",
+        "return ctx.saved_tensors[0].mul_(grad)",
+        "return twice.mul_(grad) if ctx.needs_input_grad[0] else None",
+    ],
+)
+@pytest.mark.parametrize("first", [FIRST, "held[0].backward(retain_graph=True)"])
+def test_what_was_written_before_it_could_be_read_is_named_by_the_source(write: str, first: str) -> None:
+    assert [lines[0] for lines in again(write, first)] == [10]
+
+
+def again(write: str, first: str) -> list[list[int]]:
+    answers = build(recorded(UNREAD.format(write, first))).answers
+    return [[cause.line for cause in one.causes] for one in answers if one.code == "inplace-error"]
+
+
+@pytest.mark.parametrize(
+    ("write", "first"),
+    [
+        ("twice.mul_(grad); return twice", "pass"),
+        ("return twice.mul(grad)", FIRST),
+        ("twice = twice.clone(); twice.mul_(grad); return twice", FIRST),
+        ("return twice.mul(grad)", FIRST + "\nh = w.exp()\nheld[0] = held[0] + h.sum()\nh.detach().zero_()"),
+    ],
+)
+def test_a_pass_that_comes_to_unwritten_memory_is_not_put_down_to_it(write: str, first: str) -> None:
+    assert [lines for lines in again(write, first) if 10 in lines] == []
+
+
 @pytest.mark.parametrize(
     "write",
     ["b = b.clone(); grad_b = b.mul_(2)", "grad_b = b.mul(2)", "grad_b = (a * b).mul_(2)"],

@@ -6,8 +6,9 @@ from collections.abc import Container, Iterator
 
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.derivatives.writes_to_saved import SharedWithSaver, WritesOfBackwards
+from gradscope.analysis.facts.derivatives.writes_to_saved import SharedWithSaver, WritesOfBackwards, WrittenAgain
 from gradscope.analysis.report_model import Evidence, Severity
+from gradscope.analysis.worded_lines import numbers
 from gradscope.recording import NONE
 
 _REPORTED = "modified by an inplace operation"
@@ -20,6 +21,24 @@ def found_in_backwards(sources: Sources, explained: Container[int]) -> Iterator[
         found = writes.needed_by(op) if op not in explained else None
         if found is not None:
             yield _finding(sources, found, op, severity)
+        elif op not in explained and (again := writes.needed_again(op)) is not None:
+            yield _of_second_pass(sources, again, op, severity)
+
+
+def _of_second_pass(sources: Sources, found: WrittenAgain, failed: int, severity: Severity | None) -> Finding:
+    index, shown = sources.index, numbers(one.line for one in found.writes)
+    return sources.finding(
+        f"Line{'s' * (' and ' in shown)} {shown}: the backward of {found.written.name} writes in place into what its "
+        f"forward had saved (line {found.saves[0].line}); the pass of line {index.op_line(found.wrote_in)} came there "
+        f"first, and therefore the second one, backward at line {index.op_line(failed)}, failed",
+        why="a backward is given what was saved itself, not a copy",
+        op=failed,
+        tensors=[],
+        causes=[*sources.causes_at("write", found.writes), *sources.causes_at("saved", found.saves)],
+        evidence=[Evidence("nodes", found.node), Evidence("ops", failed)],
+        advice="Compute new tensors there, or write into a clone().",
+        severity=severity,
+    )
 
 
 def _finding(sources: Sources, found: SharedWithSaver, failed: int, severity: Severity | None) -> Finding:

@@ -13,7 +13,7 @@ from gradscope.analysis.facts.events import Events, Happened
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.index import Index
 from gradscope.frames.syntax_trees import own_parts
-from gradscope.recording.rows import EventKind
+from gradscope.recording.rows import EventKind, OpFlag
 
 _SAVED = "saved_tensors"
 _VIEWS = frozenset(
@@ -70,7 +70,9 @@ def writes_to_saved(written: WrittenBackward) -> list[WriteToSaved]:
     for statement in (part for part in own_parts(written.definition) if isinstance(part, ast.stmt)):
         for target in written_into(statement):
             base, is_seen = _base_of_views(target)
-            if (name := name_written(base)) in stands_for:
+            if ast.unparse(base) == f"{context}.{_SAVED}" and (place := _place_taken(target)) is not None:
+                found.append(WriteToSaved(statement, ast.unparse(base), place, is_seen))
+            elif (name := name_written(base)) in stands_for:
                 position, seen_so_far = stands_for[name]
                 found.append(WriteToSaved(statement, name, position, is_seen and seen_so_far))
         if isinstance(statement, ast.Assign):
@@ -80,6 +82,15 @@ def writes_to_saved(written: WrittenBackward) -> list[WriteToSaved]:
             for names in known:
                 stands_for.update(names)
     return found
+
+
+def _place_taken(target: ast.expr) -> int | None:
+    """The place among the saved tensors of ``ctx.saved_tensors[1].view(-1)``."""
+    for part in ast.walk(target):
+        if isinstance(part, ast.Subscript) and ast.unparse(part.value).endswith(f".{_SAVED}"):
+            place = part.slice.value if isinstance(part.slice, ast.Constant) else None
+            return place if isinstance(place, int) and place >= 0 else None
+    return None
 
 
 def _names_bound(statement: ast.stmt) -> Iterator[str]:
@@ -120,6 +131,27 @@ def _base_of_views(value: ast.expr) -> tuple[ast.expr, bool]:
             return value, is_seen
 
 
+def _saving(written: WrittenBackward) -> Iterator[Lines]:
+    """The calls of ``save_for_backward`` in its forward, or in setup_context."""
+    for name in ("forward", "setup_context"):
+        method = written.methods.get(name)
+        for part in own_parts(method) if method is not None else ():
+            called = part.func if isinstance(part, ast.Call) else None
+            if isinstance(called, ast.Attribute) and called.attr == "save_for_backward":
+                yield written.lines_of(called)._replace(function=f"{written.name}.{name}")
+
+
+class WrittenAgain(NamedTuple):
+    """A Function whose backward writes what it had saved itself, and which a second pass came to."""
+
+    written: WrittenBackward
+    writes: list[Lines]
+    saves: list[Lines]
+    node: int
+    wrote_in: int
+    """The pass (an op) in which it wrote."""
+
+
 class WritesOfBackwards:
     """The writes of the Functions of one recording, as far as calls were seen to run at their lines."""
 
@@ -148,6 +180,31 @@ class WritesOfBackwards:
                     if found is not None:
                         return SharedWithSaver(written, lines, storage, node, *found)
         return None
+
+    def needed_again(self, failed: int) -> WrittenAgain | None:
+        """A node that a pass (an op) which failed came to once more; None where none is known.
+
+        What a node had saved can no longer be read when its first pass has written it before the node was looked at,
+        as no call had taken its output until then: the source alone tells what it is.
+        """
+        recording, passes = self._index.recording, self._passes
+        names, attrs = recording.nodes.column("name"), recording.saved.column("attr")
+        flags, made_at = recording.ops.column("flags"), recording.nodes.column("op")
+        behind = {node for root in self._index.root_nodes(failed) for node in passes.behind(root)}
+        for name, written in self._functions.items():
+            writes = [one for one in writes_to_saved(written) if one.is_seen and self._ran_at(written, one)]
+            saves = list(_saving(written)) if writes else []
+            for node in (one for one in behind if saves and recording.text(names[one]) == name):
+                is_hooked = bool(flags[min(made_at[node], self._index.op_count - 1)] & OpFlag.HOOKED)
+                is_read = is_hooked or any(recording.text(attrs[row]) == _SAVED for row in self._index.saved.of(node))
+                if 0 <= passes.first_walked_at[node] < failed and not is_read:
+                    lines = [written.lines_of(one.statement) for one in writes]
+                    return WrittenAgain(written, lines, saves, node, passes.first_walked_at[node])
+        return None
+
+    def _ran_at(self, written: WrittenBackward, one: WriteToSaved) -> bool:
+        lines = written.lines_of(one.statement)
+        return any(self._is_at(event, lines) for event in (*self._ran, *self._wrote))
 
     def unseen(self) -> Iterator[SharedWithSaver]:
         """Writes that no version counter shows into what a node had saved that the same pass came to afterwards.
@@ -179,10 +236,8 @@ class WritesOfBackwards:
             is_seen: Whether a version counter shows the write.
         """
         for one in writes_to_saved(written):
-            lines = written.lines_of(one.statement)
-            ran = any(self._is_at(event, lines) for event in (*self._ran, *self._wrote))
-            if ran and one.is_seen == is_seen:
-                yield lines, one.position, frozenset()
+            if one.is_seen == is_seen and self._ran_at(written, one):
+                yield written.lines_of(one.statement), one.position, frozenset()
         if not is_seen:
             return
         whole = written.lines_of(written.definition)
