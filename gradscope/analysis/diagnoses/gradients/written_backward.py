@@ -20,6 +20,7 @@ from gradscope.analysis.facts.derivatives.backward_faults import (
     write_to_incoming,
 )
 from gradscope.analysis.facts.derivatives.function_sources import Lines, WrittenBackward
+from gradscope.analysis.facts.derivatives.gradients_put_in import gradient_put_in
 from gradscope.analysis.facts.graphs.outputs_used import OutputsUsed
 from gradscope.analysis.facts.leaf_gradients.shared_gradients import SharedGradients
 from gradscope.analysis.facts.writes import all_writes
@@ -113,6 +114,29 @@ def _find_unused(sources: Sources) -> Iterator[Finding]:
 def _find_ignoring(sources: Sources) -> Iterator[Finding]:
     yield from _find_forgetting(sources)
     yield from _find_unused(sources)
+    yield from _find_putting_in(sources)
+
+
+def _find_putting_in(sources: Sources) -> Iterator[Finding]:
+    """Those that hand a loss on and put in a gradient beside it, where the loss is divided for passes that add up."""
+    for name, written in sources.functions.of_name.items():
+        nodes = _walked(sources, name)
+        found = gradient_put_in(sources.index, sources.passes, sources.lives, written, nodes) if nodes else None
+        if found is None:
+            continue
+        op, other = sources.index.recording.nodes.column("op")[found.node], sources.index.node_tensor[found.node]
+        lines, argument = written.lines_of(found.said.statement), incoming(written)[0]
+        yield sources.finding(
+            f"Line {lines.line}: {written.name}'s backward gives {found.said.argument} a gradient that it computes "
+            f"without {argument}, the gradient that it is given",
+            why=f"{found.said.loss}, which it hands on, is divided or multiplied by a number before its passes, which "
+            f"add up: what is put in for {found.said.argument} is not, and counts in full in each of them",
+            op=min(op, sources.index.op_count - 1),
+            tensors=[other] if other >= 0 else [],
+            causes=sources.causes_at("returned", [lines]),
+            evidence=[Evidence("nodes", found.node), Evidence("ops", found.scaled), Evidence("ops", found.passed)],
+            advice=f"Multiply it by {argument}.",
+        )
 
 
 def _is_asked_for(sources: Sources, node: int, position: int, elements: int) -> bool:
@@ -289,7 +313,8 @@ skip = w * 2
         explanation=Explanation(
             meaning="""By its source the backward of a custom Function computes a gradient without its argument, and the
                 Function was not the last step of the loss: what it is given is not 1. Or, of the gradients of several
-                outputs that are all used, it never names one.""",
+                outputs that are all used, it never names one. Or forward hands a loss on as it is, backward puts in a
+                gradient for another argument beside it, and the loss is divided behind it, in passes that add up.""",
             reason="""A backward is given the gradient of the loss with respect to its output, and returns that with
                 respect to its inputs: by the chain rule the derivative of forward times what it is given. Without that
                 factor the gradient is the same whatever the loss is.""",
