@@ -10,6 +10,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.gradients.recomputed_with_changed import recomputed_with_changed
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.derivatives.writes_to_saved import WritesOfBackwards
+from gradscope.analysis.facts.losses.written_after_saved import written_after_saved
 from gradscope.analysis.facts.memory_writes.inplace_writes import JudgedWrite
 from gradscope.analysis.facts.memory_writes.outside_writes import OutsideWrite
 from gradscope.analysis.report_model import Cause, Evidence
@@ -49,6 +50,36 @@ def _find(sources: Sources) -> Iterator[Finding]:
     yield from _changed_outside(sources)
     yield from _written_by_backwards(sources)
     yield from recomputed_with_changed(sources)
+    yield from _written_by_forwards(sources)
+
+
+def _written_by_forwards(sources: Sources) -> Iterator[Finding]:
+    """One finding for each Function whose forward writes what it has saved, and whose gradients are wrong by that."""
+    index, walked = sources.index, sources.passes.first_walked_at
+    names = index.recording.nodes.column("name")
+    for name, written in sources.functions.of_name.items():
+        nodes = (node for node, text in enumerate(names) if walked[node] >= 0 and index.recording.text(text) == name)
+        found = written_after_saved(index, written, nodes)
+        if found is None:
+            continue
+        lines = [
+            written.lines_of(one)._replace(function=f"{written.name}.forward")
+            for one in (found.write.statement, found.write.saved)
+        ]
+        first = found.wrong[0]
+        at = ", ".join(f"{argument} = {value:.2f}" for argument, value in first.at.items())
+        yield sources.finding(
+            f"Line {lines[0].line}: {written.name}'s forward writes {found.write.name} in place, which line "
+            f"{lines[1].line} has saved for backward: what is kept is what forward leaves there",
+            why=f"backward's formula is right for the values before the write, and is given those after it: at {at} it "
+            f"gives {first.given:.3g} for {first.argument}, where the derivative is {first.derivative:.3g}, without an "
+            "error",
+            op=found.op,
+            tensors=[],
+            causes=[*sources.causes_at("write", lines[:1]), *sources.causes_at("saved", lines[1:])],
+            evidence=[Evidence("saved", found.saved_row), Evidence("ops", found.op)],
+            advice="Compute a new tensor there.",
+        )
 
 
 def _written_by_backwards(sources: Sources) -> Iterator[Finding]:
@@ -170,7 +201,8 @@ DIAGNOSIS = Diagnosis(
             (untyped_storage().copy_, fill_), by torch.distributed.all_reduce and broadcast, nor where a tensor is put
             on other memory: x.data = y, vector_to_parameters, module.to(dtype). Of a tensor that a custom Function
             keeps as an attribute (ctx.x = x) it compares none: save_for_backward does; nor of the weights of a
-            module that backward calls again (ctx.layer(x)), which a step may have changed since forward. What numpy
+            module that backward calls again (ctx.layer(x)), which a step may have changed since forward. What a custom
+            Function's forward writes after save_for_backward was called is saved as written. What numpy
             writes gradscope finds by the bytes, in blocks of up to 16 KiB that numpy() gave away or from_numpy() took
             in; what is written inside a scripted or compiled function it cannot see.""",
         remedy="""Write through detach() under torch.no_grad(), so that autograd can notice; or write into a
