@@ -80,6 +80,8 @@ def test_an_item_like_the_others(source: str) -> None:
         (PAIRS, "torch.arange(400) % 10", "(torch.arange(400) % 10).clamp(max=8)"),
         (PAIRS, "torch.arange(400) % 10", "torch.where(torch.arange(400) % 2 > 0, torch.arange(400) % 10, 9)"),
         (PAIRS, "num_embeddings=10", "num_embeddings=9 + 1"),
+        (PAIRS, "num_embeddings=10", "num_embeddings=12"),
+        (PAIRS, "torch.arange(400) % 10", "(torch.arange(400) % 11).clamp(max=9)"),
     ],
     ids=[
         "no padding index",
@@ -93,6 +95,8 @@ def test_an_item_like_the_others(source: str) -> None:
         "never looked up",
         "often missing",
         "a row more of pairs",
+        "rows to spare",
+        "a share of its own",
     ],
 )
 def test_padding(source: str, before: str, after: str) -> None:

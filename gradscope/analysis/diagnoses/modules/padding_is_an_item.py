@@ -21,7 +21,11 @@ def _find(sources: Sources) -> Iterator[Finding]:
         causes = [*sources.cause("made", index.made_by(found.weight)), *sources.cause("used", found.op)]
         if not causes or _ONE_MORE.search(causes[0].source):
             continue
-        where = f", {found.inside:,} of them between others" if found.inside >= 0 else ""
+        where = (
+            f", {found.inside:,} of them between others"
+            if found.inside >= 0
+            else ", and all rows of the table are looked up"
+        )
         yield sources.finding(
             f"Line {causes[0].line}: the row of {sources.names.of(found.weight)} that padding_idx names never gets a "
             f"gradient, and it is looked up as often as the others are ({found.times:,} of {found.indices:,} look-ups"
@@ -40,8 +44,8 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""An embedding with a padding_idx was asked for that row as often as for others, and not at the ends of
-            sequences, where padding stands. Nothing else in the program told it from the others: no mask, no
-            ignore_index, no comparison with it.""",
+            sequences, where padding stands; or, where there are no sequences, all rows of the table were looked up.
+            Nothing else in the program told it from the others: no mask, no ignore_index, no comparison with it.""",
         reason="""padding_idx sets a row to zero when the embedding is made and leaves it out of the gradient. It stays
             what it was, for an item that has an index like the others, too: items that are counted from 0 on, where 0
             is the padding index.""",

@@ -1,7 +1,8 @@
 """Embeddings whose padding index was looked up as the others are: its row never gets a gradient.
 
 Padding stands at the ends of sequences, and who pads says so elsewhere as well: a mask, a comparison with the padding
-index, ``ignore_index``, packed sequences, a row more than there are items.
+index, ``ignore_index``, packed sequences, a row more than there are items. Indices that are no sequences have no ends:
+there only a table without a row to spare shows that the row is one of an item.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ TIMES = 8
 
 _RARER, _MORE = 0.3, 2.5
 """How often it is looked up beside the others: padding and what is missing are rarer or much more frequent."""
+
+_AS_OFTEN, _NO_MORE = 0.6, 1.6
+"""The same where they are no sequences: what is unknown or missing has a share of its own."""
 
 _MEANT = re.compile(
     r"ignore_index|pad_token|padding_mask|pack_padded|pad_sequence|pack_sequence|attention_mask|\bPAD\b"
@@ -70,7 +74,12 @@ def padding_items(index: Index, looks: list[PassLook]) -> Iterator[PaddingItem]:
         if any(_is_compared(index, op, compared) for op in ops):
             continue
         is_sequence = all(sum(size > 1 for size in shape_of(index, index.uses.of(op)[0])) > 1 for op in ops)
-        if not is_sequence or 2 * inside >= times:
+        if is_sequence:
+            is_item = 2 * inside >= times
+        else:
+            is_full = max(one.kinds for *_, one in found) == shape_of(index, weight)[0]
+            is_item = is_full and _AS_OFTEN * usual <= times <= _NO_MORE * usual
+        if is_item:
             looked_at = [look for _, look, _ in found]
             yield PaddingItem(weight, ops[-1], times, indices, inside if is_sequence else NONE, looked_at)
 
