@@ -81,7 +81,7 @@ def test_an_item_like_the_others(source: str) -> None:
         (PAIRS, "torch.arange(400) % 10", "torch.where(torch.arange(400) % 2 > 0, torch.arange(400) % 10, 9)"),
         (PAIRS, "num_embeddings=10", "num_embeddings=9 + 1"),
         (PAIRS, "num_embeddings=10", "num_embeddings=12"),
-        (PAIRS, "torch.arange(400) % 10", "(torch.arange(400) % 11).clamp(max=9)"),
+        (PAIRS, "torch.arange(400) % 10", "torch.cat([torch.arange(360) % 10, torch.full((40,), 9)])"),
     ],
     ids=[
         "no padding index",
