@@ -32,8 +32,8 @@ def _of_module(lost: LostWrite) -> tuple[str, str]:
     return (
         "its module computes it from other parameters (a parametrization, weight_norm, pruning), which the write "
         "leaves as they were",
-        f"Write before that is registered, or assign the attribute of a parametrized module ({lost.written} = …), "
-        "which torch turns into values for those parameters.",
+        "Write before that is registered, or into those parameters themselves (weight_orig, where it is pruned), or "
+        f"assign the attribute of a parametrized module ({lost.written} = …), which torch turns into values for them.",
     )
 
 
@@ -50,9 +50,9 @@ DIAGNOSIS = Diagnosis(
             gone when the statement was over, and the other one stayed as it was.""",
         reason="""x[mask], x[[0, 2]], x.to(...) and x.clone() make new tensors; only x[0], x[1:3] and views have the
             memory of x. The weight of a layer under weight_norm or another parametrization is computed at each
-            access.""",
+            access, that of a pruned layer (torch.nn.utils.prune) at each call.""",
         remedy="""Write through an index: x[mask] = 0 changes x. For a parametrized weight, assign the attribute, or
-            initialise before the parametrization is registered.""",
+            initialise before the parametrization is registered; for a pruned one, write into weight_orig.""",
     ),
     example=Example(
         shows="""\

@@ -21,10 +21,15 @@ _READ = "nn.Module._wrapped_call_impl"
 """How the call into torch's Python is called that computes a parametrized attribute as it is read."""
 _ATTRIBUTE = re.compile(r"(?:[^()]|\(\))*\.\w+|getattr\(.*\)", re.DOTALL)
 """The source of a call that is none in the text: an attribute is read."""
-_KEPT = re.compile(r"nn\.utils\.(WeightNorm\.apply|(l1|random)_(un)?structured|ln_structured|custom_from_mask)")
+_KEPT = re.compile(
+    r"nn\.utils\.(WeightNorm\.apply|(l1|random)_(un)?structured|ln_structured|custom_from_mask|identity"
+    r"|global_unstructured|\w+(Unstructured|Structured|FromMask|PruningMethod|Identity)\.apply|spectral_norm)"
+)
 """Calls after which a module has its computed weight as an attribute, until its next call."""
 _AGAIN = "torch._weight_norm"
 """What the older ``weight_norm`` calls at each call of the layer."""
+_HOOKED = frozenset(("Tensor.mul", "Tensor.div"))
+"""By what pruning (a mask) and the older ``spectral_norm`` (a norm) compute one at each call of the layer."""
 _REGISTERS = "nn.utils.register_parametrization"
 _LOOKS = re.compile(r"Tensor\.(data\.__[gs]et__|detach|view|view_as|t|T\.__get__|numel|size|dim|shape\.__get__)")
 """What reads none of the values."""
@@ -53,7 +58,30 @@ class ComputedWeights:
         source = next(
             (use for use in behind if on[use] != storage and any(later > op for later in index.users.of(use))), NONE
         )
-        return source if source >= 0 and not self._is_read(storage, op) and not self._is_named(storage, op) else NONE
+        if source < 0 or self._is_done_to(behind, made, op):
+            return NONE
+        return source if not self._is_read(storage, op) and not self._is_named(storage, op) else NONE
+
+    def name(self, tensor: int) -> str:
+        """A variable that what a tensor shares its memory with was seen in; empty where none was."""
+        on = self._on.get(self._index.recording.tensors.column("storage")[tensor], ())
+        return min((name for one in on for name in self._names.get(one, ())), key=len, default="")
+
+    def _is_done_to(self, parameters: list[int], made: int, op: int) -> bool:
+        """Whether the function of a write does the same to what the weight is computed from, before that is read."""
+        index, on = self._index, self._index.recording.tensors.column("storage")
+        storages, func, function = {on[one] for one in parameters}, index.func(op), index.op_place(op).function
+        read = min(
+            (at for one in parameters for at in index.users.of(one) if at > op and self._is_below(at)), default=op
+        )
+        return any(
+            made < at < read and on[tensor] in storages and index.func(at) == func
+            for at, tensor in self._written
+            if at < index.op_count and index.op_place(at).function == function
+        )
+
+    def _is_below(self, op: int) -> bool:
+        return bool(self._index.recording.ops.column("flags")[op] & BELOW)
 
     def _parameters(self, op: int) -> list[int]:
         flags = self._index.recording.tensors.column("flags")
@@ -66,7 +94,9 @@ class ComputedWeights:
         if ops.column("kind")[made] == GROUP_OP:
             is_read = func == _READ and _ATTRIBUTE.fullmatch(index.span_source(made, exact=True)) is not None
             return is_read or _KEPT.fullmatch(func) is not None
-        return func == _AGAIN and bool(ops.column("flags")[made] & BELOW)
+        if not self._is_below(made):
+            return False
+        return func == _AGAIN or (func in _HOOKED and any(use in self._hooked for use in index.uses.of(made)))
 
     def _given_to_own(self, made: int, op: int, storage: int) -> list[int]:
         """The parameters that a parametrization of the program's own computed from, as the write's statement read it.
@@ -85,6 +115,12 @@ class ComputedWeights:
         while first > 0 and index.op_place(first - 1).function == function:
             first -= 1
         return [use for at in range(first, made + 1) for use in index.uses.of(at) if use in self._registered]
+
+    @cached_property
+    def _hooked(self) -> frozenset[int]:
+        """The parameters that a module computes its weight from at each call since a call of ``_KEPT``."""
+        calls = self._index.calls_of(lambda func: _KEPT.fullmatch(func) is not None)
+        return frozenset(use for op in calls for use in self._parameters(op))
 
     @cached_property
     def _registered(self) -> frozenset[int]:

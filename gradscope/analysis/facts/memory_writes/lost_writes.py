@@ -21,6 +21,8 @@ from gradscope.recording.rows import OpKind
 
 _PARTS = re.compile(r"(\.data|\.detach\(\)|\[[^\]]*\])+$|^\w+(\.data|\.detach\(\)|\[[^\]]*\])*$")
 """What stands behind the name of a weight; all of what is a name alone, under which it was put."""
+_ATTRIBUTE = re.compile(r"[\w.\[\]]+|getattr\(.*\)")
+"""The source of what computed one as an attribute was read; of others it is the call of a layer."""
 
 
 class LostWrite(NamedTuple):
@@ -52,18 +54,19 @@ def lost_writes(index: Index) -> Iterator[LostWrite]:
         written = temporaries_written(index.recording.files[where.file].text).get(where.line) if is_writer else None
         source = weights.source(op, tensor) if is_writer else NONE
         if source >= 0:
-            computed[statement] = LostWrite(op, source, _weight(index, tensor, written or ""), True)
+            computed[statement] = LostWrite(op, source, _weight(index, weights, tensor, written or ""), True)
         elif not is_set and last.get(statement, ()) is not None:
             last[statement] = _lost(index, op, tensor, written) if written else None
     yield from computed.values()
     yield from (found for at, found in last.items() if found is not None and at not in computed)
 
 
-def _weight(index: Index, tensor: int, written: str) -> str:
+def _weight(index: Index, weights: ComputedWeights, tensor: int, written: str) -> str:
     """How the program calls a weight that it wrote into: ``layer.weight`` of ``layer.weight.data[0]``."""
     weight = _PARTS.sub("", written)
     storage = index.recording.tensors.column("storage")[tensor]
-    return weight or index.span_source(index.recording.storages.column("op")[storage]) or "the weight"
+    made = index.span_source(index.recording.storages.column("op")[storage])
+    return weight or (made if _ATTRIBUTE.fullmatch(made) else weights.name(tensor)) or "the weight"
 
 
 def _replaced(index: Index) -> Iterator[tuple[int, int]]:
