@@ -146,3 +146,66 @@ for k in range(3):
     )
     kept_up = VECTOR.replace("    vector", "    start.mul_(0.9)\n    vector")
     assert [told(source) for source in (bank, pointed_at_again, perturbed, kept_up)] == [[], [], [], []]
+
+
+CHAMPION = (
+    SETUP
+    + """class Champion:
+    vector, loss = None, float("inf")
+    def offer(self, net, loss):
+        if loss < self.loss:
+            self.vector, self.loss = parameters_to_vector(net.parameters()).detach(), loss
+    def restore(self, net):
+        vector_to_parameters(self.vector, net.parameters())  # puts
+champion, losses = Champion(), iter([3.0, 2.0, 1.0, 4.0, 5.0])
+for step in range(5):
+    train(net, 1)
+    champion.offer(net, next(losses))
+    if step == 2:
+        champion.restore(net)
+        with torch.no_grad():
+            for p in net.parameters():
+                p.add_(0.1 * torch.randn_like(p))
+final = nn.Linear(3, 2)
+champion.restore(final)
+print(final(torch.ones(1, 3)))
+"""
+)
+ONE_BY_ONE = (
+    SETUP
+    + """def put(values, net):
+    for p, value in zip(net.parameters(), values):
+        p.data = value  # puts
+taken = [p.detach().clone() for p in net.parameters()]
+train(net)
+put(taken, net)
+train(net)
+judge = nn.Linear(3, 2)
+put(taken, judge)
+print(judge(torch.ones(1, 3)))
+"""
+)
+
+
+@pytest.mark.parametrize("source", [CHAMPION, ONE_BY_ONE])
+def test_what_was_kept_of_one_moment_and_is_given_to_another_network(source: str) -> None:
+    assert told(source) == [("loaded-without-copy", line_of(source, "# puts"))]
+
+
+@pytest.mark.parametrize(
+    ("source", "old", "new"),
+    [
+        (CHAMPION, "(self.vector, net", "(self.vector.clone(), net"),
+        (CHAMPION, "if step == 2", "if step == 4"),
+        (CHAMPION, "champion.restore(final)", ""),
+        (CHAMPION, "champion.restore(final)", "champion.vector.mul_(0.9); champion.restore(final)"),
+        (ONE_BY_ONE, "p.data = value", "p.data.copy_(value)"),
+        # One memory for all from the beginning on: what the second network gets is meant to be what was learned.
+        (ONE_BY_ONE, "]\ntrain(net)", "]"),
+        (ONE_BY_ONE, "train(net)\njudge", "judge"),
+    ],
+    ids=["a copy", "put back last", "put back once", "moved by hand", "copied", "one memory", "not trained on"],
+)
+def test_what_is_given_to_another_network_as_it_is(source: str, old: str, new: str) -> None:
+    assert old in source
+    assert told(source.replace(old, new)) == []

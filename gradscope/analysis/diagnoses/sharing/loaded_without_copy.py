@@ -119,9 +119,9 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""load_state_dict(state, assign=True), vector_to_parameters(vector, …) or p.data = value was called, an
-            optimizer stepped the parameters, and the values were used again: put back, put into another module, or
-            compared, as if they had stayed. Or the state was that of the network that is trained, and was loaded into
-            one that is to stay behind it.""",
+            optimizer stepped the parameters, and the values, which had been kept, were used again: put back, put into
+            another module, or compared, as if they had stayed. Or the state was that of the network that is trained,
+            and was loaded into one that is to stay behind it.""",
         reason="""None of these copies: the parameters lie on the memory of what they are given. All modules that are
             loaded so from one state are one set of weights; each step changes the state, too.""",
         remedy="""Give it a copy: vector.clone(), copy.deepcopy(state), or leave assign out. What is loaded once, as

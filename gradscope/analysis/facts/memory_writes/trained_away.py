@@ -6,13 +6,14 @@ put there is no mistake where nobody asks for it again; these ask for what it wa
 
 - it is put back where it lies already, which changes nothing, or later, under a name that says that it was kept;
 - it is compared with the parameters, or subtracted from them, which are the same elements;
-- it is what another network starts from, that is trained as well.
+- it is what another network starts from, that is trained as well;
+- it was gathered of the parameters at one of several times, which is how values are kept, and another network gets it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from math import prod
 from typing import NamedTuple
 
@@ -34,6 +35,8 @@ _COMPARED = re.compile(
 )
 """Calls whose result is known beforehand where both tensors are the same elements, and that are no checks of that."""
 _GATHERS = ("nn.utils.parameters_to_vector", "torch.cat", "torch.concat", "torch.hstack")
+_COPIES = re.compile(r"Tensor\.(detach|clone|data\.__get__|view|reshape|flatten|__getitem__)|torch\.(clone|flatten)")
+_LONGEST = 6
 
 
 class TrainedAway(NamedTuple):
@@ -75,10 +78,12 @@ def trained_away(
     """
     by_parameter: dict[int, list[_Put]] = {}
     by_place: dict[tuple[int, int], list[_Put]] = {}
-    for put in _puts(index, lives, sharing):
-        by_parameter.setdefault(put.parameter, []).append(put)
+    for put in _puts(index, sharing):
+        if put.parameter in lives.steps:
+            by_parameter.setdefault(put.parameter, []).append(put)
         by_place.setdefault(put.place, []).append(put)
-    written = _written_otherwise(index) if by_parameter else {}
+    # What a parameter is changed to besides is no change of what was kept that anyone asked for.
+    written = [_written_otherwise(index, by_parameter, but_them) if by_parameter else {} for but_them in (False, True)]
     moved = {tensor: [op for op, _ in moves] for tensor, moves in index.moves.items()}
 
     def names(put: _Put) -> list[str]:
@@ -91,20 +96,22 @@ def trained_away(
             steps = ops_between(lives.steps[parameter], put.op, end)
             if len(steps) < STEPS:
                 continue
-            is_kept = any(map(PAST.search, names(put)))
+            first = next(one for one in puts if one.place == put.place)
+            is_moment = _is_of_a_moment(index, lives, first)
+            is_kept = is_moment or any(map(PAST.search, names(put)))
             again = [one.op for one in puts[number + 1 :] if one.place == put.place]
             others = [one for one in by_place[put.place] if one.parameter != parameter and one.op < end]
             uses = [
                 *((op, parameter) for op in again[:1] if op < end),
                 *((op, parameter) for op in again if op > end and is_kept),
-                *((one.op, one.parameter) for one in others if _is_trained_apart(lives, steps, one)),
+                *((one.op, one.parameter) for one in others if is_moment or _is_trained_apart(lives, steps, one)),
                 *((op, NONE) for op in _compared(index, put, steps)),
             ]
             fit = [
                 (op, onto)
                 for op, onto in sorted(uses)
                 if len(ops_between(steps, put.op, op)) >= STEPS
-                and not ops_between(written.get(put.place[0], []), put.op, op)
+                and not ops_between(written[is_moment].get(put.place[0], []), put.op, op)
             ]
             if fit:
                 op, onto = fit[0]
@@ -113,8 +120,8 @@ def trained_away(
                 break
 
 
-def _puts(index: Index, lives: GradientLives, sharing: StorageGroups) -> Iterator[_Put]:
-    """What put parameters that are stepped on the memory of a tensor that is no parameter, in order."""
+def _puts(index: Index, sharing: StorageGroups) -> Iterator[_Put]:
+    """What put parameters on the memory of a tensor that is no parameter, in order."""
     flags = index.recording.tensors.column("flags")
     for op in index.calls_of(lambda func: func in SETS or func == _VECTOR):
         taken = index.uses.of(op)
@@ -126,7 +133,8 @@ def _puts(index: Index, lives: GradientLives, sharing: StorageGroups) -> Iterato
         storage = index.storage_at(given, op)
         for parameter in put:
             is_there = storage >= 0 and index.storage_at(parameter, op) == storage
-            if is_there and parameter in lives.steps and not any(flags[value] & PARAMETER for value in values):
+            is_parameter = bool(flags[parameter] & PARAMETER)
+            if is_there and is_parameter and not any(flags[value] & PARAMETER for value in values):
                 yield _Put(op, parameter, values, (storage, offset))
             layout = index.recording.layouts[index.layout_at(parameter, op)]
             offset += prod(numbers_in(index.recording.text(layout.shape)))
@@ -134,16 +142,65 @@ def _puts(index: Index, lives: GradientLives, sharing: StorageGroups) -> Iterato
 
 def _is_trained_apart(lives: GradientLives, steps: list[int], put: _Put) -> bool:
     """Whether what was put on values later is trained by steps that are not those of the first."""
-    own = [op for op in lives.steps[put.parameter] if op > put.op]
+    own = [op for op in lives.steps.get(put.parameter, ()) if op > put.op]
     return len(own) >= STEPS and not {*own} & {*steps}
 
 
-def _written_otherwise(index: Index) -> dict[int, list[int]]:
-    """For each memory block the ops, no steps of optimizers, that wrote it, in order."""
+def _is_of_a_moment(index: Index, lives: GradientLives, put: _Put) -> bool:
+    """Whether the values, as they are first put there, are those that a parameter had at one of several times.
+
+    Steps changed it since they were taken, or between the runs of what took them, which is run more often than what
+    puts them back. One vector that is made once, and that the parameters are put on at once, is their memory from then
+    on: it is meant to change with them.
+    """
+    taken = _taken_of(index, put)
+    if taken < 0:
+        return False
+    steps = lives.steps[put.parameter]
+    if ops_between(steps, taken, put.op):
+        return True
+    runs, puts = (_runs(index, op, put.parameter) for op in (taken, put.op))
+    return len(runs) > len(puts) and bool(ops_between(steps, runs[0], runs[-1]))
+
+
+def _runs(index: Index, op: int, parameter: int) -> list[int]:
+    """The calls of the same function in the same statement that take a parameter."""
+    statement, func = index.op_statement[op], index.func(op)
+    return [at for at in index.users.of(parameter) if index.op_statement[at] == statement and index.func(at) == func]
+
+
+def _taken_of(index: Index, put: _Put) -> int:
+    """The call that took the values of the parameter; NONE where they are not a copy of them."""
+    tensor = put.values[-1]
+    for _ in range(_LONGEST):
+        made = index.made_by(tensor)
+        if not 0 <= made < put.op:
+            break
+        taken = index.uses.of(made)
+        if index.func(made) in _GATHERS or _COPIES.fullmatch(index.method(made)):
+            if put.parameter in taken:
+                return made
+            if len(taken):
+                tensor = taken[0]
+                continue
+        break
+    return NONE
+
+
+def _written_otherwise(index: Index, parameters: Container[int], but_them: bool) -> dict[int, list[int]]:
+    """For each memory block the ops, no steps of optimizers, that wrote it, in order; not through parameters, if asked.
+
+    Args:
+        index: The recording.
+        parameters: These.
+        but_them: Whether to leave out what was written through them.
+    """
     found: dict[int, list[int]] = {}
     made_at = index.recording.tensors.column("op")
     for op, tensor, _, _ in all_writes(index):
         is_birth = op == made_at[tensor]  # (a view has the version of its base)
+        if but_them and tensor in parameters:
+            continue
         if op < index.op_count and not is_birth and not is_step(index, op) and index.func(op) not in SETS:
             found.setdefault(index.storage_at(tensor, op), []).append(op)
     return found
