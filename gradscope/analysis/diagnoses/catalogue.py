@@ -325,6 +325,7 @@ _ENTRIES = (
     Entry("modules.nothing_frozen", _a_pass_and_parameters),
     Entry("modules.freezing_undone", _a_pass_and_parameters),
     Entry("modules.unfrozen_in_vain", _a_pass_and_parameters),
+    Entry("modules.frozen_by_beginning", _a_pass_and_parameters),
     Entry("modules.layer_made_anew", _a_pass_and_parameters),
     Entry("hooks.hook_writes_shared_gradient", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_changes_gradient", _an_event(EventKind.HOOK_RUNS)),

@@ -15,6 +15,8 @@ from gradscope.frames.syntax_trees import parsed
 _PUTS = ("append", "add", "extend", "update")
 _TEXT_METHODS = ("startswith", "endswith", "lower", "upper", "split", "rsplit", "strip", "removeprefix", "partition")
 _UNKNOWN = object()
+_RANGE, _LARGEST = 2, 1_000
+"""Arguments of a ``range`` that is followed, and the largest number in it."""
 _Lines = tuple[int, int]
 """First and last line."""
 
@@ -218,7 +220,21 @@ def _value(node: ast.expr, known: dict[str, Any], parameter: str) -> Any:
         of, at = (_value(one, known, parameter) for one in (node.value, node.slice))
         is_known = isinstance(of, str | list | tuple) and isinstance(at, int)
         return of[at] if is_known and -len(of) <= at < len(of) else _UNKNOWN
+    if isinstance(node, ast.JoinedStr):
+        return _joined(node, known, parameter)
+    if isinstance(node, ast.ListComp | ast.GeneratorExp):
+        values = _each(node, known, parameter)
+        return _UNKNOWN if values is None or _UNKNOWN in values else values
     return _called(node, known, parameter) if isinstance(node, ast.Call) else _UNKNOWN
+
+
+def _joined(node: ast.JoinedStr, known: dict[str, Any], parameter: str) -> Any:
+    """``f"blocks.{number}"``, without formats."""
+    if any(isinstance(one, ast.FormattedValue) and (one.format_spec or one.conversion != -1) for one in node.values):
+        return _UNKNOWN
+    parts = [one.value if isinstance(one, ast.FormattedValue) else one for one in node.values]
+    values = _all(parts, known, parameter)
+    return "".join(map(str, values)) if values is not _UNKNOWN else _UNKNOWN
 
 
 def _all(nodes: list[ast.expr], known: dict[str, Any], parameter: str) -> Any:
@@ -248,7 +264,17 @@ def _compared(node: ast.Compare, known: dict[str, Any], parameter: str) -> Any:
 def _called(node: ast.Call, known: dict[str, Any], parameter: str) -> Any:
     called = node.func
     if isinstance(called, ast.Name) and called.id in ("any", "all") and len(node.args) == 1:
-        return _of_each(called.id, node.args[0], known, parameter)
+        values = _each(node.args[0], known, parameter)
+        if values is None or _UNKNOWN in values:
+            return _UNKNOWN
+        return any(values) if called.id == "any" else all(values)
+    if isinstance(called, ast.Name) and called.id in ("tuple", "list", "range") and not node.keywords:
+        values = _all(node.args, known, parameter)
+        is_range = called.id == "range" and values is not _UNKNOWN and all(type(one) is int for one in values)
+        if is_range and 1 <= len(values) <= _RANGE and max(map(abs, values)) <= _LARGEST:
+            return [*range(*values)]
+        is_list = called.id != "range" and values is not _UNKNOWN and len(values) == 1 and isinstance(values[0], list)
+        return values[0] if is_list else _UNKNOWN
     if not isinstance(called, ast.Attribute) or node.keywords:
         return _UNKNOWN
     given = _all(node.args, known, parameter)
@@ -270,15 +296,12 @@ def _called(node: ast.Call, known: dict[str, Any], parameter: str) -> Any:
         return _UNKNOWN
 
 
-def _of_each(which: str, node: ast.expr, known: dict[str, Any], parameter: str) -> Any:
-    """``any(key in name for key in keys)``."""
+def _each(node: ast.expr, known: dict[str, Any], parameter: str) -> list[Any] | None:
+    """What a comprehension has: of ``any(key in name for key in keys)``. None for others."""
     if not isinstance(node, ast.GeneratorExp | ast.ListComp) or len(node.generators) != 1:
-        return _UNKNOWN
+        return None
     loop = node.generators[0]
     items = _value(loop.iter, known, parameter)
     if not isinstance(items, list | tuple) or not isinstance(loop.target, ast.Name) or loop.ifs:
-        return _UNKNOWN
-    values = [_value(node.elt, {**known, loop.target.id: item}, parameter) for item in items]
-    if _UNKNOWN in values:
-        return _UNKNOWN
-    return any(values) if which == "any" else all(values)
+        return None
+    return [_value(node.elt, {**known, loop.target.id: item}, parameter) for item in items]
