@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sharing.out_of_place import a_new_tensor
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.shared_writes import SharedWrite, shared_writes
-from gradscope.analysis.report_model import WriteEffect
+from gradscope.analysis.facts.memory_writes.written_aside import WrittenAside, written_aside
+from gradscope.analysis.report_model import Evidence, WriteEffect
 from gradscope.recording import NONE
 from gradscope.recording.flags import COLLECTIVE_OP, EXTERNAL
 
@@ -19,6 +21,7 @@ _OF_FULLY_SHARD = "torch._ops.fsdp."
 _COMPUTES = frozenset(
     f"Tensor.{name}_" for name in ("mul", "div", "add", "sub", "pow", "neg", "exp", "square", "sqrt", "true_divide")
 )
+_TOLD_ELSEWHERE = frozenset(("raised", "silently_wrong", "would_be_silently_wrong"))
 _CONJUGATES = frozenset(("Tensor.conj", "torch.conj"))
 
 
@@ -28,6 +31,12 @@ def _find(sources: Sources) -> Iterator[Finding]:
     effects: dict[tuple[int, str], set[WriteEffect]] = {}
     for write in sources.writes.judged:
         effects.setdefault((index.op_statement[write.op], index.func(write.op)), set()).add(write.effect.effect)
+    aside = {
+        statement: one
+        for statement, one in written_aside(index, sources.sharing, sources.passes).items()
+        if effects.get((statement, index.func(one.op)), set()).isdisjoint(_TOLD_ELSEWHERE)
+    }
+    yield from (_beside_its_graph(sources, one) for one in aside.values())
     for shared in shared_writes(index, sources.names, sources.sharing):
         if sources.gradients.unsharded.issuperset(shared.seen_by):
             continue  # (fully_shard gathers what it had spread)
@@ -38,6 +47,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
             # Where no graph was open that needs the values, a write past autograd is what was meant; and where it is
             # not known whether autograd would notice, nothing is said of it.
             matters = shared.past_autograd and "would_be_silently_wrong" in found
+            if not matters and shared.statement in aside:
+                continue
             if not matters and index.recording.ops.column("kind")[shared.op] == COLLECTIVE_OP:
                 continue  # (parameters that are sent or averaged through .data: that they change is what it is for)
             if not matters and index.recording.ops.column("inner")[shared.op] >= 0:
@@ -56,6 +67,25 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 causes=sources.cause("write", shared.op),
                 severity="warning" if matters else "note",
             )
+
+
+def _beside_its_graph(sources: Sources, one: WrittenAside) -> Finding:
+    """What a loss is computed from was changed by the way, for something else that its values were wanted for."""
+    index, names = sources.index, sources.names
+    written, whole = names.at(one.written, one.op), names.at(one.whole, one.used)
+    through = f"through {written} " if written != whole else ""
+    return sources.finding(
+        f"Line {index.op_line(one.op)}: {index.call_name(one.op)} {through}also changed {whole} itself, which line "
+        f"{index.op_line(one.used)} computes with for the backward of line {index.op_line(one.through)}",
+        why=f"{index.call_name(one.taken)} (line {index.op_line(one.taken)}) copies nothing, and no node of "
+        "the graph stands for the write",
+        op=one.op,
+        tensors=[one.written, one.whole],
+        causes=[*sources.cause("write", one.op), *sources.cause("made", one.taken)],
+        evidence=[Evidence("ops", op) for op in (one.used, one.through)],
+        advice=f"A copy (detach().clone()), or {a_new_tensor(index, one.op)}, leaves it as it was.",
+        severity="warning",
+    )
 
 
 def _conjugate(sources: Sources, shared: SharedWrite) -> int:
@@ -103,7 +133,9 @@ DIAGNOSIS = Diagnosis(
     severity="note",
     explanation=Explanation(
         meaning="""An in-place operation wrote into memory on which other tensors of the program lie: their values
-            changed as well. It is a warning where autograd needs the values and cannot notice.""",
+            changed as well. It is a warning where autograd needs the values and
+            cannot notice, and where a result with a graph was written through detach() or .data for another use (a
+            metric), and a loss was computed from what it had become.""",
         reason="""Views (slices, view, transpose, expand), detach(), .data, numpy() and the tensors in
             state_dict() share memory with the tensor that they were made from. No copy is made.""",
         remedy="""Where the values were to be kept, take a copy at the line that made the alias: clone(),
