@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.gradients.number_added import number_added
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.graphs.lost_terms import LostTerms
+from gradscope.analysis.facts.losses.features_left_out import features_left_out
 from gradscope.analysis.facts.losses.terms_left_out import LeftOutTerm, terms_left_out
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording import NONE
@@ -23,11 +24,13 @@ def terms_that_derivatives_leave_out(sources: Sources) -> Iterator[Finding]:
         return NONE if number is None else number.export
 
     trained = sources.events.in_optimizers
-    for found in terms_left_out(index, sources.flow, sources.cuts, sources.passes, sources.lives, trained, taken_out):
-        statement = index.op_statement[sources.cuts.line_to_change(found.cut)]
-        if statement not in said:
-            said.add(statement)
-            yield _finding(sources, found)
+    known = (index, sources.flow, sources.cuts, sources.passes, sources.lives, trained, taken_out)
+    for finding_of, several in ((_finding, terms_left_out(*known)), (_of_feature, features_left_out(*known))):
+        for found in several:
+            statement = index.op_statement[sources.cuts.line_to_change(found.cut)]
+            if statement not in said:
+                said.add(statement)
+                yield finding_of(sources, found)
 
 
 def _finding(sources: Sources, found: LeftOutTerm) -> Finding:
@@ -44,6 +47,24 @@ def _finding(sources: Sources, found: LeftOutTerm) -> Finding:
         causes=sources.cause("cut", cut),
         evidence=[Evidence("ops", found.cut), Evidence("ops", found.at)],
         advice="Compute it with a graph.",
+    )
+
+
+def _of_feature(sources: Sources, found: LeftOutTerm) -> Finding:
+    """A value that goes into the sum beside others that have a way to the input."""
+    index, cut = sources.index, sources.cuts.line_to_change(found.cut)
+    region = sources.cuts.regions.describe(found.cut)
+    value, by = sources.names.at(found.term, found.at), _name(sources, found.by, found.asked)
+    mode = "no_grad" if region is None else region.mode
+    return sources.finding(
+        f"Line {index.op_line(cut)}: {mode} cuts {value} off {by}, from which it is computed beside indices",
+        why=f"line {index.op_line(found.at)} computes with it, and the derivative by {by} (line "
+        f"{index.op_line(found.asked)}) leaves this way out",
+        op=found.asked,
+        tensors=[found.term, found.by],
+        causes=sources.cause("cut", cut),
+        evidence=[Evidence("ops", found.cut), Evidence("ops", found.at)],
+        advice="Indices need no graph; compute the values with one.",
     )
 
 

@@ -395,6 +395,7 @@ DIAGNOSIS = Diagnosis(
             network computed it, under no_grad, from something that autograd tracked: the value of an action. Or the
             derivative of a sum (an energy) by an input (positions) was asked for, and one of its terms was computed
             from that input under no_grad, from detach() or with NumPy: forces that lack a part of the energy. Or a
+            value that goes into it was computed under no_grad, in a block that is there for indices. Or a
             layer computed it in a reentrant checkpoint, and kept it (self.balance = …) beside what it returns.""",
         reason="""Autograd follows tensors that it tracks. A number, and a gradient without create_graph=True, are
             constants to it: they change what the loss is, and no gradient, whatever weight they get.""",

@@ -84,7 +84,7 @@ def terms_left_out(
         trained: Leaves that optimizers hold.
         taken_out: For an op that adds a number: the call that took this out of a tensor, or NONE.
     """
-    finder = _LeftOutTerms(index, flow, cuts, passes, taken_out)
+    finder = LeftOutTerms(index, flow, cuts, passes, taken_out)
     by_line: dict[int, list[int]] = {}
     flags = index.recording.ops.column("flags")
     for op in index.of_kind(OpKind.GRAD, OpKind.BACKWARD):
@@ -92,11 +92,11 @@ def terms_left_out(
             by_line.setdefault(index.op_statement[op], []).append(op)
     for ops in by_line.values():
         asked = ops[-1]
-        for by in _inputs(index, lives, asked, trained) if len(ops) >= RUNS else ():
+        for by in inputs_asked(index, lives, asked, trained) if len(ops) >= RUNS else ():
             yield from finder.of(asked, by)
 
 
-def _inputs(index: Index, lives: GradientLives, asked: int, trained: Collection[int]) -> list[int]:
+def inputs_asked(index: Index, lives: GradientLives, asked: int, trained: Collection[int]) -> list[int]:
     """The leaves by which a pass gave a derivative that was used, without parameters."""
     if index.recording.ops.column("kind")[asked] == OpKind.GRAD:
         found = set(index.uses.of(asked)).difference(index.roots[asked])
@@ -111,7 +111,9 @@ def _inputs(index: Index, lives: GradientLives, asked: int, trained: Collection[
     )
 
 
-class _LeftOutTerms:
+class LeftOutTerms:
+    """Looks at one derivative."""
+
     def __init__(self, index: Index, flow: Flow, cuts: Cuts, passes: Passes, taken_out: Callable[[int], int]) -> None:
         self._index = index
         self._flow = flow
@@ -124,7 +126,7 @@ class _LeftOutTerms:
     def of(self, asked: int, by: int) -> Iterator[LeftOutTerm]:
         (root,) = self._index.roots[asked]
         behind = self._passes.behind(self._nodes[root])
-        leading = self._leading(behind, by)
+        leading = self.leading(behind, by)
         if not leading:
             return
         flags, variables = self._index.recording.tensors.column("flags"), self._index.recording.nodes.column("variable")
@@ -136,7 +138,7 @@ class _LeftOutTerms:
             line = self._index.op_statement[self._cuts.line_to_change(cut)] if cut >= 0 else NONE
             if cut < 0 or line in lines:
                 continue
-            if self._is_added_by_itself(asked, by):
+            if self.is_added_by_itself(asked, by):
                 return
             lines.add(line)
             yield LeftOutTerm(asked, by, root, term, at, cut)
@@ -148,17 +150,17 @@ class _LeftOutTerms:
             return export if export >= 0 and self._left_from(export, by, summed) else NONE
         steps = self._flow.origins(term, at)
         if by not in steps:
-            left = None if self._is_like(term, by) else self._lost.rebuilt_by_text(steps)
+            left = None if self.is_like(term, by) else self._lost.rebuilt_by_text(steps)
             return left.cut if left is not None and self._left_from(left.cut, by, summed) else NONE
         way = self._flow.path(steps, by)
         lost = [step for step in way if step.loses]
-        if not lost or self._is_like(term, by):
+        if not lost or self.is_like(term, by):
             return NONE
         cut, after = lost[0].op, way[way.index(lost[0]) :]
         kind = self._cuts.kind(cut)
         if kind not in _REGIONS and (kind not in _WRITTEN or not is_model):
             return NONE
-        is_meant = not self._has_derivative(way, summed) or self._goes_elsewhere(after, term, at, root, asked)
+        is_meant = not self.has_derivative(way, summed) or self._goes_elsewhere(after, term, at, root, asked)
         return NONE if is_meant else cut
 
     def _left_from(self, export: int, by: int, summed: set[int]) -> bool:
@@ -168,9 +170,9 @@ class _LeftOutTerms:
         if by not in steps or not self._index.is_floating(given) or given in summed:
             return False
         way = self._flow.path(steps, by)
-        return self._has_derivative(way, summed) or self._index.call_name(export).rpartition(".")[2] in _ARRAYS
+        return self.has_derivative(way, summed) or self._index.call_name(export).rpartition(".")[2] in _ARRAYS
 
-    def _leading(self, behind: list[int], by: int) -> set[int]:
+    def leading(self, behind: list[int], by: int) -> set[int]:
         """The nodes of a graph from which a way leads to a leaf."""
         starts, following = self._passes.edge_starts, self._index.edges.values
         variables = self._index.recording.nodes.column("variable")
@@ -224,7 +226,7 @@ class _LeftOutTerms:
         others = [one for one in taken if self._nodes[one] not in leading]
         return len(taken) - len(others) == 1 and all(by not in self._flow.origins(one, op) for one in others)
 
-    def _is_like(self, term: int, by: int) -> bool:
+    def is_like(self, term: int, by: int) -> bool:
         """Whether a term has the shape of the leaf itself: one of a straight-through estimate has."""
         recording = self._index.recording
         shapes = [
@@ -232,7 +234,7 @@ class _LeftOutTerms:
         ]
         return shapes[0] == shapes[1]
 
-    def _has_derivative(self, way: list[Step], summed: set[int]) -> bool:
+    def has_derivative(self, way: list[Step], summed: set[int]) -> bool:
         """Whether calls with a derivative lead from a leaf to a term, without what it was added to.
 
         The least of some energies that is added to all of them is an offset, and no energy.
@@ -260,7 +262,7 @@ class _LeftOutTerms:
             if self._nodes[made] >= 0
         )
 
-    def _is_added_by_itself(self, asked: int, by: int) -> bool:
+    def is_added_by_itself(self, asked: int, by: int) -> bool:
         """Whether something else that was computed from the leaf is added to the derivative: that of the term."""
         index, storage = self._index, self._index.storage_at(by, asked)
         todo, seen = self._derivatives(asked, by), set[int]()
