@@ -10,6 +10,7 @@ from gradscope.analysis.diagnoses.memory.graph_kept_after_pass import line_that_
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory.kept_moments import kept_moments
 from gradscope.analysis.facts.memory.kept_of_arrays import kept_of_arrays
+from gradscope.analysis.facts.memory_writes.live_items import LiveItem, live_items
 from gradscope.analysis.facts.memory_writes.mixed_snapshots import mixed_snapshots
 from gradscope.analysis.facts.memory_writes.parts_put_back import PUTS_PART
 from gradscope.analysis.facts.memory_writes.stale_snapshots import StaleSnapshot
@@ -50,6 +51,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         )
     yield from _of_several_moments(sources, told)
     yield from _of_arrays(sources)
+    yield from (_kept_itself(sources, one) for one in live_items(index, sources.names_held))
     for statement, mixed in mixed_snapshots(index, names, sources.sharing).items():
         if statement in told:
             continue
@@ -157,6 +159,27 @@ def _of_arrays(sources: Sources) -> Iterator[Finding]:
         )
 
 
+def _kept_itself(sources: Sources, one: LiveItem) -> Finding:
+    """What a dict holds itself, beside copies."""
+    index, item = sources.index, one.item
+    put_back = index.line(one.file, one.put_back)
+    where = f"{item.function} keeps" if item.function else "the dict keeps"
+    line, times = index.line(one.file, item.line), f"{one.times:,} time{'s' * (one.times > 1)}"
+    return sources.finding(
+        f"Line {line}: {where} {item.value} itself under {item.key!r}, beside copies of others",
+        why=f"line {index.op_line(one.written)} ({index.call_name(one.written)}) wrote it in place {times} since, and "
+        f"line {put_back} puts back what it had become",
+        op=one.written,
+        tensors=[one.tensor],
+        causes=[
+            sources.cause_of_line("made", one.file, item.line, item.end_line, item.function),
+            *sources.cause("write", one.written),
+        ],
+        evidence=[Evidence("ops", one.written)],
+        advice=f"{item.value}.clone() keeps the value of the moment.",
+    )
+
+
 def _how_given(index: Index, file: int, given: list[GivenAway]) -> str:
     """Where functions of the program's give away one array, and where they write it."""
     lines = {index.line(file, one.line) for one in given}
@@ -177,7 +200,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""Values were kept (a state_dict(), a list of .data, the detach() of a weight) without a copy. The
             memory was written afterwards, and what was kept was then compared, restored or read: it held the new
-            values, not those of the time when it was taken.""",
+            values, not those of the time when it was taken. Or a dict keeps an attribute itself beside copies of
+            others, and it was put back from there when it had been written in place.""",
         reason="""detach(), .data, numpy() and the tensors in state_dict() lie on the memory of the tensor that
             they were made from. An optimizer's step, load_state_dict() and every operation in place write there.""",
         remedy="""Take a copy where the values are kept: detach().clone(), copy.deepcopy(model.state_dict()). What
