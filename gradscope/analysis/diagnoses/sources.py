@@ -400,11 +400,11 @@ class Sources:
             if op < before
             and not (on_object and text(name).isidentifier())
             and under in ("", text(name))
-            and not self._is_loop_variable(text(name), span)
+            and not self.is_loop_variable(text(name), span)
         ]
         return [cause._replace(columns=()) for cause in self._cause("made", spans[-1])] if spans else []
 
-    def _is_loop_variable(self, name: str, span: int) -> bool:
+    def is_loop_variable(self, name: str, span: int) -> bool:
         """Whether a statement stores a name as one that it gives the items of a loop: none of them is new."""
         from gradscope.frames.names.stored_names import loop_variables
 
@@ -415,7 +415,7 @@ class Sources:
     def is_stored_again(self, tensor: int) -> bool:
         """Whether the statement that stored a tensor stored others under the same name: in the runs of a loop."""
         text = self.index.recording.text
-        stores = [row for row in self._stores.get(tensor, ()) if not self._is_loop_variable(text(row[0]), row[2])]
+        stores = [row for row in self._stores.get(tensor, ()) if not self.is_loop_variable(text(row[0]), row[2])]
         if not stores:
             return False
         name, _, span = stores[-1]

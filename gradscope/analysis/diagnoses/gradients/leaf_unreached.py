@@ -36,7 +36,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         if reason.unused and (line := _ended_for_want_of(sources, op)):
             yield _that_ended(sources, op, tensors, shown, reason, line)
             continue
-        stepped = _stepped_in_vain(sources, tensors) if reason.copied else ""
+        stepped = _stepped_in_vain(sources, tensors) or _copied_anew(sources, tensors) if reason.copied else ""
         causes = [
             *sources.causes_at("cut", (at for _, one in found for at in one.changed_at)),
             *sources.cut_causes(one.cut_op for _, one in found if not one.is_kept),
@@ -104,6 +104,25 @@ def _stepped_in_vain(sources: Sources, tensors: list[int]) -> str:
         if len(empty) >= STEPS and not is_written:
             steps = f"{index.times(empty):,} steps of the {optimizer.name}"
             return f"and the {steps} that was given it had nothing to apply"
+    return ""
+
+
+def _copied_anew(sources: Sources, tensors: list[int]) -> str:
+    """The same where the optimizer had others to step: the leaves were copied for each round, and never trained.
+
+    A layer that is the template of others is copied once; the weights of an average, or of first-order meta-learning,
+    are written by hand.
+    """
+    index, written, flow = sources.index, last_written(sources.index), sources.flow
+    for optimizer in seen_optimizers(index, sources.events):
+        if not optimizer.tensors.issuperset(tensors) or not sources.lives.passes.keys().isdisjoint(tensors):
+            continue
+        made = optimizer.made.op
+        steps = [op for op in index.of_kind(OpKind.STEP) if op >= made and index.func(op) == f"{optimizer.name}.step"]
+        is_written = any(written.get(index.storage_at(tensor, index.op_count), NONE) >= made for tensor in tensors)
+        copies = min(sum(op >= made and flow.is_copy(op) for op in index.users.of(tensor)) for tensor in tensors)
+        if not is_written and min(len(steps), copies) >= STEPS and any(len(index.uses.of(op)) for op in steps):
+            return f"and {index.times(steps):,} steps of the {optimizer.name} that was given it had no gradient of it"
     return ""
 
 

@@ -42,7 +42,12 @@ def _find_replaced(sources: Sources) -> Iterator[Finding]:
     held = sources.events.in_optimizers
     flags = index.recording.tensors.column("flags")
     leaves = [one for one in lives.passes if one not in held and flags[one] & LEAF and _was_made(flags[one])]
-    stored = [(leaf, store) for leaf in leaves for store in _names(sources, leaf, BindingKind.STORE)]
+    stored = [
+        (leaf, store)
+        for leaf in leaves
+        for store in _names(sources, leaf, BindingKind.STORE)
+        if not sources.is_loop_variable(store.name, store.span)  # (it stands for each item in turn)
+    ]
     if not stored:
         return
     for optimizer in seen_optimizers(index, sources.events):
