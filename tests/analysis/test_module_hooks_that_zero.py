@@ -73,3 +73,32 @@ def test_a_lambda() -> None:
 )
 def test_where_nothing_that_is_trained_is_cut_off(hook: str, parameters: str, more: str) -> None:
     assert not found(hook, parameters, more)
+
+
+ASKED = """
+x = torch.ones(2, 3, requires_grad=True)
+handles = [middle.register_full_backward_hook(zeros)]  # registers
+score = (head(middle(before(x))) + x.sum(1, keepdim=True)).sum()
+{asks}  # asks
+{removes}
+"""
+
+
+@pytest.mark.parametrize(
+    "asks", ["torch.autograd.grad(score, x)", "score.backward(inputs=[x])", "torch.autograd.grad(score, [x], None)"]
+)
+def test_a_hook_that_was_meant_for_a_pass_before_and_has_stayed(asks: str) -> None:
+    source = HEAD + ASKED.format(asks=asks, removes="handles.clear()") + LOOP.format("net.parameters()", "")
+    (answer,) = [one for one in build(recorded(source)).answers if one.code == "hook-zeroes-gradient"]
+    lines = [line_of(source, mark) for mark in ("# gives", "# registers", "# asks")]
+    assert [cause.line for cause in answer.causes] == lines[:2]
+    assert f"registered before line {lines[2]} asked" in answer.text and "remove()" in answer.text
+
+
+@pytest.mark.parametrize("asks", ["torch.autograd.grad(score, x)", "score.backward(inputs=[x])"])
+@pytest.mark.parametrize("order", ["{asked}{loop}", "{loop}{kept}"])
+def test_a_hook_that_is_removed_or_comes_after_the_training(asks: str, order: str) -> None:
+    asked = ASKED.format(asks=asks, removes="handles.pop().remove()")
+    kept = ASKED.format(asks="score.backward()", removes="")
+    source = HEAD + order.format(asked=asked, loop=LOOP.format("net.parameters()", ""), kept=kept)
+    assert not [one for one in build(recorded(source)).answers if one.code == "hook-zeroes-gradient"]

@@ -55,15 +55,22 @@ def _of_modules(sources: Sources) -> Iterator[Finding]:
     returned = sources.causes_at("returned", [hook.lines(*lines) for lines in hook.source.returns[:1]])
     causes = [*returned, *registered]
     names = sources.listed([sources.names.of(leaf) for leaf in found.leaves])
+    why = "it does not freeze the module, whose own parameters have their gradients by then"
+    advice = "requires_grad_(False) on the module's parameters freezes them, and lets the gradient through."
+    if found.asked:
+        line, times = sources.index.op_line(found.asked[-1].op), len(found.passes)
+        often = f"the {times} passes looked at" if times > 1 else "the pass looked at"
+        why = f"it was registered before line {line} asked for other gradients, and is there in {often} after that"
+        advice = "A hook stays until remove() of its handle is called: of each one that was registered."
     yield sources.finding(
         f"Line {causes[0].line if causes else 0}: {hook.name}, a full backward hook, gives zeros as the gradient of "
         f"its module's input, so that {names}, which come before, get nothing but zeros",
-        why="it does not freeze the module, whose own parameters have their gradients by then",
+        why=why,
         op=found.passes[-1].op,
         tensors=found.leaves,
         causes=causes,
-        evidence=[Evidence("events", look.event) for look in found.passes],
-        advice="requires_grad_(False) on the module's parameters freezes them, and lets the gradient through.",
+        evidence=[Evidence("events", look.event) for look in (*found.asked, *found.passes)],
+        advice=advice,
     )
 
 

@@ -25,6 +25,8 @@ class ZeroedByHook(NamedTuple):
     hook: RegisteredHook
     leaves: tuple[int, ...]
     passes: tuple[PassLook, ...]
+    asked: tuple[PassLook, ...] = ()
+    """Passes before these, while the hook was there, that gave gradients to nothing that is stepped: an input's."""
 
 
 def zeroed_by_hook(
@@ -36,13 +38,16 @@ def zeroed_by_hook(
     ]
     looked = [look for look in looks if look.op >= zeroing[0].registered[0].op] if len(zeroing) == 1 else []
     leaves: set[int] | None = None
+    asked = [look for look in looked if lives.steps.keys().isdisjoint(look.gradients)]
+    looked = [look for look in looked if look not in asked]
     for look in looked:
         behind = _behind(index, passes, look)
         leaves = behind if leaves is None else leaves & behind
         if not leaves:
             return None
-    stepped = tuple(sorted(leaf for leaf in leaves or () if leaf in lives.steps))
-    return ZeroedByHook(zeroing[0], stepped, tuple(looked)) if stepped else None
+    stepped = tuple(sorted(leaf for leaf in leaves or () if max(lives.steps.get(leaf, ()), default=-1) > looked[0].op))
+    before = tuple(look for look in asked if look.op < looked[0].op) if stepped else ()
+    return ZeroedByHook(zeroing[0], stepped, tuple(looked), before) if stepped else None
 
 
 def _behind(index: Index, passes: Passes, look: PassLook) -> set[int]:
