@@ -387,7 +387,7 @@ _ENTRIES = (
     Entry("optimizers.weights.average_left_in_model", _a_step),
     Entry("optimizers.half_precision.stale_casts", _a_step_under_autocast),
     Entry("optimizers.half_precision.masters_before_load", _a_step),
-    Entry("optimizers.half_precision.scaled_again", _an_event(EventKind.FACTOR)),
+    Entry("optimizers.half_precision.scaled_again", _an_event(EventKind.FACTOR, EventKind.GRAD_SCALER)),
     Entry("optimizers.weights.average_reversed", _an_event(EventKind.FACTOR)),
     Entry("optimizers.weights.average_skipped", _names_in_a_step),
     Entry("optimizers.weights.average_of_left", _a_step),
