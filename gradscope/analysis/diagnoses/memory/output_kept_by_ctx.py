@@ -3,54 +3,81 @@
 from __future__ import annotations
 
 import ast
-from bisect import bisect_right
 from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.derivatives.function_sources import WrittenBackward, attribute_of
+from gradscope.analysis.facts.memory.outputs_on_ctx import OutputOnCtx, outputs_on_ctx, stayed
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.sizes import size
 from gradscope.frames.syntax_trees import own_parts
 from gradscope.recording import NONE
-from gradscope.recording.rows import OpKind
 
 AT_LEAST = 3
-"""Outputs that outlived their backward pass."""
+"""Outputs that stayed."""
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    """The source shows that ctx keeps the output; that outputs were still there two passes later shows what it does."""
+    """One finding for each attribute: outputs that were still there two passes later show what it does."""
     index = sources.index
-    recording, tensors = index.recording, index.recording.tensors
-    passes = index.of_kind(OpKind.BACKWARD)
+    measured = outputs_on_ctx(index)
+    names = index.recording.nodes.column("name")
     for name, written in sources.functions.of_name.items():
-        kept = _kept_outputs(written)
-        stayed = []
-        for node, output in _outputs(sources.index, name, written) if kept else ():
-            used_up, died = sources.passes.used_up_at[node], tensors.column("died")[output]
-            end = index.op_count if died == NONE else died
-            if used_up >= 0 and bisect_right(passes, end) - bisect_right(passes, used_up) >= 2:
-                stayed.append(output)
-        if len(stayed) >= AT_LEAST:
-            attr, statement = kept[0]
-            blocks = {tensors.column("storage")[output]: index.times_made([output]) for output in stayed}
-            nbytes = recording.storages.column("nbytes")
-            held = size(sum(nbytes[block] * times for block, times in blocks.items() if block >= 0))
-            made_at = tensors.column("op")[stayed[-1]]
-            line = written.lines_of(statement).line
-            yield sources.finding(
-                f"Line {line}: ctx.{attr} keeps the output of {written.name}, whose graph keeps ctx",
-                why=f"{index.times_made(stayed):,} outputs ({held}) stayed after their backward pass, until Python "
-                "looks for cycles",
-                op=min(made_at, index.op_count - 1),
-                tensors=[stayed[-1]],
-                causes=sources.causes_at("made", [written.lines_of(statement)]),
-                evidence=[Evidence("tensors", output) for output in stayed],
-                advice="ctx.save_for_backward() keeps it without a cycle.",
-            )
+        own = [one for one in measured if index.recording.text(names[one.node]) == name]
+        written_down = _kept_outputs(written) if not own else []  # (what hooks were in force for was not read)
+        if written_down:
+            attr, statement = written_down[0]
+            pairs = [OutputOnCtx(node, output, attr) for node, output in _outputs(index, name, written)]
+            pairs = [one for one in pairs if sources.passes.used_up_at[one.node] >= 0]
+            yield from _of_one(sources, written, statement, stayed(index, sources.passes, pairs))
+        for attr in dict.fromkeys(one.attr for one in own):
+            pairs = [one for one in own if one.attr == attr]
+            yield from _of_one(sources, written, _stored_at(written, attr), stayed(index, sources.passes, pairs))
+
+
+def _of_one(
+    sources: Sources, written: WrittenBackward, statement: ast.stmt | None, kept: list[OutputOnCtx]
+) -> Iterator[Finding]:
+    """What is said of the outputs that stayed on one attribute, with the statement that put them there."""
+    index = sources.index
+    if len(kept) < AT_LEAST or statement is None:
+        return
+    outputs, recording = [one.output for one in kept], index.recording
+    blocks = {recording.tensors.column("storage")[output]: index.times_made([output]) for output in outputs}
+    nbytes = recording.storages.column("nbytes")
+    held = size(sum(nbytes[block] * times for block, times in blocks.items() if block >= 0))
+    never = [one.output for one in kept if sources.passes.first_walked_at[one.node] == NONE]
+    after = "their backward pass" if not never else "the calls that used them"
+    if len(never) == len(kept):
+        after = "the pass of their round, which does not come to them"
+    yield sources.finding(
+        f"Line {written.lines_of(statement).line}: ctx.{kept[0].attr} keeps the output of {written.name}, whose graph "
+        "keeps ctx",
+        why=f"{index.times_made(outputs):,} outputs ({held}) stayed after {after}, until Python looks for cycles",
+        op=min(recording.tensors.column("op")[outputs[-1]], index.op_count - 1),
+        tensors=[outputs[-1]],
+        causes=sources.causes_at("made", [written.lines_of(statement)]),
+        evidence=[Evidence("tensors", output) for output in outputs],
+        advice="ctx.save_for_backward() keeps it without a cycle.",
+    )
+
+
+def _stored_at(written: WrittenBackward, attr: str) -> ast.stmt | None:
+    """The one statement of its methods that puts something on the attribute of its ctx."""
+    found = []
+    for method in (written.methods.get("forward"), written.methods.get("setup_context")):
+        if method is None or not method.args.args:
+            continue
+        context = method.args.args[0].arg
+        for part in own_parts(method):
+            targets = part.targets if isinstance(part, ast.Assign) else []
+            each = [one for target in targets for one in (target.elts if isinstance(target, ast.Tuple) else [target])]
+            if isinstance(part, ast.Assign) and any(attribute_of(one, context) == attr for one in each):
+                found.append(part)
+    return found[0] if len(found) == 1 else None
 
 
 def _outputs(index: Index, name: str, written: WrittenBackward) -> Iterator[tuple[int, int]]:
@@ -107,8 +134,10 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""The forward of a custom autograd.Function puts its own output on ctx as an attribute. Outputs of
-            several iterations were still there two backward passes after their own.""",
-        reason="""The output's grad_fn keeps ctx, and ctx keeps the output: neither goes when the last name is gone,
+            several iterations were still there two backward passes after their own, or after the last call that used
+            them, where no backward pass came to them.""",
+        reason="""The output's grad_fn keeps ctx, and ctx keeps the output: neither goes when the last name is gone
+            (a del ctx.y in backward helps those alone to which a pass comes),
             only when Python's garbage collector happens to look for cycles. Memory of many iterations piles up.""",
         remedy="""Keep inputs and outputs with ctx.save_for_backward(), which knows outputs and makes no cycle. Plain
             attributes of ctx are for what is neither.""",
