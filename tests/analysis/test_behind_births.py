@@ -94,3 +94,47 @@ def test_weights_that_are_infinite_for_a_class_that_is_absent() -> None:
         "nn.functional.cross_entropy(net(torch.ones(4, 3)), labels, weight=weight).backward()"
     )
     assert not_finite(source).causes[0].line == line_of(source, "# infinite")
+
+
+ROTATES = """
+import torch
+turn = torch.zeros(3, 3, requires_grad=True)
+other = torch.ones(3, requires_grad=True)
+squared = turn.pow(2).sum(-1)
+{root}  # root
+near = squared < 1e-8
+{chosen}  # chosen
+chosen.sum().backward()
+"""
+DIVIDED = "chosen = torch.where(near, 1 - squared / 6, angle.sin() / angle)"
+
+
+@pytest.mark.parametrize(
+    ("root", "chosen"),
+    [
+        ("angle = squared.sqrt()", DIVIDED),
+        ("angle = squared ** 0.5", DIVIDED),
+        ("angle = torch.sqrt(squared)", "chosen = torch.where(near, 0.5, (1 - angle.cos()) / angle.pow(2))"),
+        ("angle = torch.sqrt(squared)", "chosen = torch.where(near, 0.5, (1 - angle.cos()) / (angle * angle))"),
+        ("angle = squared.sqrt()", "chosen = (other / (2 * angle)).masked_fill(near, 0.5)"),
+    ],
+)
+def test_the_root_that_made_a_divisor_is_the_one_to_guard(root: str, chosen: str) -> None:
+    source = ROTATES.format(root=root, chosen=chosen)
+    found = not_finite(source)
+    assert [cause.line for cause in found.causes] == [line_of(source, "# root"), line_of(source, "# chosen")]
+    assert f"behind it, where that keeps 0, at line {line_of(source, '# root')}" in found.text
+    assert "root" in found.text.rpartition(". ")[2] or "base" in found.text.rpartition(". ")[2]
+
+
+def test_a_root_beside_the_divisor_is_named_last() -> None:
+    source = ROTATES.format(root="angle = squared.sqrt()", chosen="chosen = torch.where(near, 0.5, angle / squared)")
+    found = not_finite(source)
+    assert [cause.line for cause in found.causes] == [line_of(source, "# chosen"), line_of(source, "# root")]
+    assert "divisor" in found.text.rpartition(". ")[2]
+
+
+@pytest.mark.parametrize("root", ["angle = (squared + 1e-12).sqrt() - 1e-6", "angle = squared * 2"])
+def test_a_root_that_is_finite_is_not_named(root: str) -> None:
+    source = ROTATES.format(root=root, chosen=DIVIDED)
+    assert [cause.line for cause in not_finite(source).causes] == [line_of(source, "# chosen")]

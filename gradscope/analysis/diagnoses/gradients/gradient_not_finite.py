@@ -239,11 +239,13 @@ def _born(sources: Sources, look: PassLook, birth: Birth) -> Finding:
         line = places[0].line
     filling = _fills(birth) or [op for op in (max(birth.mask, birth.given),) if op >= 0]
     mask = [cause for op in filling for cause in sources.cause("used", op)]
-    made = behind_birth(index, birth)
+    made = behind_birth(index, birth, look, sources.passes)
     if made is not None:
         why = "; ".join(filter(None, (why, made.why)))
-        behind = sources.cause("made", made.op)
+        behind = sources.cause("used" if made.ends_too else "made", made.op)
         causes = [*behind, *causes] if made.is_first else [*causes, *behind]
+        if made.ends_too and made.is_first:
+            short = index.call_name(made.op).rpartition(".")[2].strip("_")
     return sources.finding(
         f"Line {line}: {what}: {_seen(sources, look)}",
         why=why,

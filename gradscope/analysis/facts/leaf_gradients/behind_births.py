@@ -1,13 +1,19 @@
-"""What made a value for which a call gives NaN: the mask, the bound of a clamp, the zeros that weights start from."""
+"""What made a value for which a call gives NaN: the mask, the bound of a clamp, the zeros that weights start from.
+
+Or a root behind a division: that its derivative is infinite as well no guard of the division changes.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from typing import NamedTuple
 
 from gradscope.analysis.facts.leaf_gradients.births_of_nan import Birth
+from gradscope.analysis.facts.passes.passes import Passes
+from gradscope.analysis.facts.value_looks import PassLook, is_bad, word_for
 from gradscope.analysis.facts.writes import all_writes
-from gradscope.analysis.index import Index
+from gradscope.analysis.index import NOWHERE, Index
 from gradscope.recording import NONE
 
 _WAYS = 12
@@ -27,13 +33,15 @@ class Behind(NamedTuple):
     """What it has to do with it, a clause of its own."""
     is_first: bool = False
     """It is the line to change."""
+    ends_too: bool = False
+    """It is a call whose own derivative is not finite."""
 
 
-def behind_birth(index: Index, birth: Birth) -> Behind | None:
+def behind_birth(index: Index, birth: Birth, look: PassLook, passes: Passes) -> Behind | None:
     """What made the value at which a call ends; None where that is not known."""
     short = index.func(birth.op).rpartition(".")[2]
     if birth.is_derivative and birth.at is not None:
-        return _bound(index, birth.op, birth.at)
+        return _bound(index, birth.op, birth.at) or _ends_too(index, birth, look, passes)
     if not birth.is_nan or birth.is_derivative:
         return None
     if any(word in short for word in _MASKED):
@@ -51,6 +59,47 @@ def _bound(index: Index, op: int, at: float) -> Behind | None:
         if at in written and index.op_statement[made] != index.op_statement[op]:
             return Behind(made, f"line {index.op_line(made)} clamps its input to {at:g}")
     return None
+
+
+def _ends_too(index: Index, birth: Birth, look: PassLook, passes: Passes) -> Behind | None:
+    """The first call behind it, of another line, whose derivative is not finite either at what it keeps.
+
+    It is the one to change where the value at which the other ends was computed from what it gave alone.
+    """
+    made_by = index.recording.nodes.column("op")
+    bad = [one for one in look.derivatives if is_bad(one.values) and made_by[one.node] >= 0]
+    own = {one.node for one in bad if made_by[one.node] == birth.op}
+    behind = {node for one in own for node in passes.behind(one)} - own
+    here = index.op_statement[birth.op]
+    found = [
+        (made_by[one.node], one)
+        for one in bad
+        if one.node in behind
+        and one.at is not None
+        and math.isfinite(one.at)
+        and index.op_statement[made_by[one.node]] not in (here, NOWHERE)
+    ]
+    if not found:
+        return None
+    op, derivative = min(found, key=lambda pair: pair[0])
+    same = birth.values is not None and word_for(birth.values) == word_for(derivative.values)
+    of_it = f"so is that of {index.call_name(op)} behind it"
+    if not same:
+        of_it = f"that of {index.call_name(op)} behind it is {word_for(derivative.values)}"
+    why = f"{of_it}, where that keeps {derivative.at:g}, at line {index.op_line(op)}"
+    return Behind(op, why, birth.at == 0 == derivative.at and _is_made_of(index, birth.op, op), True)
+
+
+def _is_made_of(index: Index, op: int, source: int) -> bool:
+    """Whether what a call ends at was made of another call's result alone: the divisor, or the only thing it takes."""
+    for _ in range(_WAYS):
+        taken = index.uses.of(op)
+        if not taken or (len(set(taken)) > 1 and not index.func(op).rpartition(".")[2].endswith("div")):
+            return False
+        op = index.made_by(taken[-1])
+        if op == source or op < 0:
+            return op == source
+    return False
 
 
 def _mask(index: Index, op: int, filled: int) -> Behind | None:
