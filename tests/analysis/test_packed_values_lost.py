@@ -97,3 +97,70 @@ def test_memory_that_is_written_after_it_was_saved_is_no_matter_of_packing() -> 
     """)
         == []
     )
+
+
+WHOLE = """
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+HALF = torch.bfloat16
+class Compact:
+    def __init__(self, dtype=torch.bfloat16):
+        self.dtype, self.count = dtype, 0
+    def pack(self, tensor):
+        return tensor.dtype, tensor.to(self.dtype)  # by attribute
+    def unpack(self, packed):
+        dtype, small = packed
+        return small.to(dtype)
+class Hooks(saved_hooks_of_torch):
+    def __init__(self):
+        super().__init__(self.keep, self.give)
+    def keep(self, tensor):
+        return tensor.dtype, tensor.detach().bfloat16()  # by class
+    def give(self, packed):
+        return packed[1].to(packed[0])
+def pack(tensor):
+    small = PACK  # packs
+    return tensor.dtype, small
+def unpack(packed):
+    return packed[1].to(packed[0])
+table = torch.nn.Embedding(ROWS, 4)
+compact = Compact()
+ids = torch.randint(0, ROWS, (20,))
+with HOOKS:
+    loss = table(ids).square().mean()
+loss.backward()
+"""
+
+
+def whole(pack: str = "tensor.half()", hooks: str = "saved_tensors_hooks(pack, unpack)", rows: int = 5000) -> list[int]:
+    source = WHOLE.replace("PACK", pack).replace("HOOKS", hooks).replace("ROWS", str(rows))
+    source = source.replace("saved_hooks_of_torch", "saved_tensors_hooks" if "Hooks()" in hooks else "object")
+    return [cause.line - line_of(source, "# packs") for one in told(source) for cause in one.causes]
+
+
+@pytest.mark.parametrize(
+    "pack",
+    ["tensor.half()", "tensor.to(torch.bfloat16)", "tensor.to(HALF)", "tensor.detach().to(dtype=HALF)"],
+)
+def test_whole_numbers_that_are_cast_with_all_else_are_told(pack: str) -> None:
+    assert whole(pack) == [0]
+
+
+def test_a_dtype_that_is_kept_in_an_attribute_is_known() -> None:
+    by_attribute, by_class = -12, -4
+    assert whole(hooks="saved_tensors_hooks(compact.pack, compact.unpack)") == [by_attribute]
+    assert whole(hooks="Hooks()") == [by_class]
+
+
+@pytest.mark.parametrize(
+    ("pack", "rows"),
+    [
+        ("tensor.half()", 2000),
+        ("tensor.bfloat16()", 200),
+        ("tensor.half() if tensor.is_floating_point() else tensor", 5000),
+        ("tensor.double()", 5000),
+        ("tensor.clone()", 5000),
+    ],
+)
+def test_whole_numbers_that_are_left_or_small_are_not_told(pack: str, rows: int) -> None:
+    assert whole(pack, rows=rows) == []

@@ -95,6 +95,10 @@ def _hooks_of_the_users(recording: Recording) -> bool:
     return any(file.is_user and "saved_tensors_hooks" in file.text for file in recording.files)
 
 
+def _packs(recording: Recording) -> bool:
+    return _hooks_of_the_users(recording) or _an_event(EventKind.PACKED)(recording)
+
+
 def _caches_of_functools(recording: Recording) -> bool:
     return any(file.is_user and "functools" in file.text and "cache" in file.text for file in recording.files)
 
@@ -426,7 +430,7 @@ _ENTRIES = (
     Entry("memory.packed_and_kept", _hooks_of_the_users),
     Entry("memory.cached_by_tensor", _caches_of_functools),
     Entry("gradients.packed_mixed_up", _an_event(EventKind.PACKED)),
-    Entry("gradients.packed_values_lost", _an_event(EventKind.PACKED)),
+    Entry("gradients.packed_values_lost", _packs),
     Entry("memory.block_kept_by_view", _a_call_again),
     Entry("memory.kept_for_no_backward", _hooks_that_keep),
     Entry("memory.kept_and_never_read", _several_passes),
