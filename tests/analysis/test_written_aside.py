@@ -16,6 +16,15 @@ optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
 kept = []
 def psnr(shown, target):
     return (shown - target).pow(2).mean().log().item()
+@torch.no_grad()
+def clamped(shown, target):
+    shown.clamp_(0.0, 1.0)  # in the metric
+    return (shown - target).pow(2).mean().log().item()
+@torch.no_grad()
+def in_bounds(values):
+    size = values.norm()
+    values.div_(size)
+    return values
 """
 LOOP = """
 for _ in range(3):
@@ -66,6 +75,24 @@ loss = (pred[:, :2] - y[:, :2]).abs().mean()
 """,
 }
 HEALTHY = {
+    "a function for the result itself": """
+pred = in_bounds(pred)
+loss = (pred - y).pow(2).mean()
+""",
+    "a function that is given a copy": """
+kept.append(clamped(pred.clone(), y))
+loss = (pred - y).pow(2).mean()
+""",
+    "a function after the loss": """
+loss = (pred - y).pow(2).mean()
+kept.append(clamped(pred, y))
+""",
+    "a result in bounds for the loss": """
+with torch.no_grad():
+    pred.clamp_(0.0, 1.0)
+    kept.append(pred.mean().item())
+loss = (pred - y).pow(2).mean()
+""",
     "a copy": """
 shown = pred.detach().clone()
 shown.clamp_(0.0, 1.0)
@@ -145,6 +172,12 @@ def test_that_a_result_is_written_aside_is_told(body: str) -> None:
     source = HEAD + LOOP.replace("{body}", "\n".join(f"    {line}" for line in body.strip("\n").splitlines()))
     assert answer.causes[0].line == line_of(source, "# written")
     assert "also changed pred itself" in answer.text
+
+
+def test_a_function_that_writes_what_it_is_given_without_a_graph_is_told() -> None:
+    (answer,) = found("kept.append(clamped(pred, y))\nloss = (pred - y).pow(2).mean()")
+    assert answer.causes[0].line == line_of(HEAD, "# in the metric")
+    assert "what the function is given itself" in answer.text
 
 
 @pytest.mark.parametrize("body", HEALTHY.values(), ids=HEALTHY)

@@ -74,14 +74,16 @@ def _beside_its_graph(sources: Sources, one: WrittenAside) -> Finding:
     index, names = sources.index, sources.names
     written, whole = names.at(one.written, one.op), names.at(one.whole, one.used)
     through = f"through {written} " if written != whole else ""
+    how = "it is what the function is given itself, written without a graph"
+    if one.taken >= 0:
+        how = f"{index.call_name(one.taken)} (line {index.op_line(one.taken)}) copies nothing"
     return sources.finding(
         f"Line {index.op_line(one.op)}: {index.call_name(one.op)} {through}also changed {whole} itself, which line "
         f"{index.op_line(one.used)} computes with for the backward of line {index.op_line(one.through)}",
-        why=f"{index.call_name(one.taken)} (line {index.op_line(one.taken)}) copies nothing, and no node of "
-        "the graph stands for the write",
+        why=f"{how}, and no node of the graph stands for the write",
         op=one.op,
         tensors=[one.written, one.whole],
-        causes=[*sources.cause("write", one.op), *sources.cause("made", one.taken)],
+        causes=[*sources.cause("write", one.op), *(sources.cause("made", one.taken) if one.taken >= 0 else [])],
         evidence=[Evidence("ops", op) for op in (one.used, one.through)],
         advice=f"A copy (detach().clone()), or {a_new_tensor(index, one.op)}, leaves it as it was.",
         severity="warning",
