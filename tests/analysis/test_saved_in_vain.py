@@ -243,3 +243,27 @@ for step in range(3):
 def test_a_graph_of_gradients_that_a_new_leaf_cuts_off_is_wanted() -> None:
     codes = [one.code for one in build(recorded(INNER_STEPS)).answers]
     assert "saved-in-vain" not in codes and "leaf-unreached" in codes
+
+
+TARGETS = """
+import torch
+from torch import nn
+net, slow = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 1)), nn.Linear(4, 1)
+opt = torch.optim.SGD(net.parameters(), lr=0.01)
+def goal(x):
+    return (x[:, :1] + 0.5 * slow(x).tanh()).detach()
+for _ in range({}):
+    x = torch.randn({}, 4)
+    loss = (net(x) - goal(x)).pow(2).mean()
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+"""
+
+
+@pytest.mark.parametrize(("runs", "samples", "codes"), [(200, 4096, []), (5, 400_000, ["saved-in-vain"])])
+def test_of_a_target_that_is_detached_where_it_is_computed_one_run_counts(
+    runs: int, samples: int, codes: list[str]
+) -> None:
+    answers = build(recorded(TARGETS.format(runs, samples))).answers
+    assert [one.code for one in answers if one.code == "saved-in-vain"] == codes

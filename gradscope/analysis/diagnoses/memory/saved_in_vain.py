@@ -45,7 +45,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
     modes = TrainingModes(sources.events)
     of_gradients = made_of_gradients(index, sources.passes)
     kept = _made_from_kept(sources) | (of_gradients.statements if of_gradients is not None else set())
-    kept |= _estimated(sources)
+    meant, detached = _detached(sources)
+    kept |= meant
     by_line: dict[int, int] = {}
     of_passes: dict[int, int] = {}
     only_there: dict[tuple[int, int], int] = {}
@@ -71,6 +72,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
     for (span, statement), held in only_there.items():
         if span >= 0 and index.span_line(span) in said:
             by_line[statement] -= held  # (the evaluation that this is a part of is said to be the cause)
+    for statement in detached.intersection(by_line):
+        by_line[statement] //= sources.runs.of[statement] or 1
     yield from _of_lines(sources, {statement: held for statement, held in by_line.items() if held})
     if recording.info.outcome.kind in ("ok", "exit"):
         yield from _of_passes(sources, of_passes)
@@ -88,14 +91,16 @@ def _made_from_kept(sources: Sources) -> set[int]:
     }
 
 
-def _estimated(sources: Sources) -> set[int]:
-    """Statements that compute what straight-through estimates take away again: ``w + (rounded(w) - w).detach()``.
+def _detached(sources: Sources) -> tuple[set[int], set[int]]:
+    """Statements that compute what is detached by the same function: those that are not counted, and the others.
 
-    And those that compute in a function, with no module, what its next lines cut off: ``mean = mean.detach()``.
+    Not counted is what straight-through estimates take away again, ``w + (rounded(w) - w).detach()``, and what the
+    function computes with no module for its next lines to cut off, ``mean = mean.detach()``. Of the others, as a target
+    by a network, the memory of one run counts: it is let go at the cut.
     """
     index, nodes = sources.index, sources.index.recording.tensors.column("node")
     node_op, flags = index.recording.nodes.column("op"), index.recording.ops.column("flags")
-    found = set[int]()
+    meant, others = set[int](), set[int]()
     for op in index.calls_of_methods("Tensor.detach"):
         difference = next(iter(index.uses.of(op)), -1)
         made = index.made_by(difference) if difference >= 0 else -1
@@ -107,10 +112,12 @@ def _estimated(sources: Sources) -> set[int]:
         for node in sources.passes.behind(nodes[difference]) if nodes[difference] >= 0 else ():
             if 0 <= (at := node_op[node]) < index.op_count:
                 where = index.statements[index.op_statement[at]]
-                is_beside = (where.file, where.function) == (here.file, here.function) and not flags[at] & BELOW
-                if is_estimate or (is_beside and where.line < here.line):
-                    found.add(index.op_statement[at])
-    return found
+                is_beside = (where.file, where.function) == (here.file, here.function)
+                if is_estimate or (is_beside and where.line < here.line and not flags[at] & BELOW):
+                    meant.add(index.op_statement[at])
+                elif is_beside:
+                    others.add(index.op_statement[at])
+    return meant, others
 
 
 def _unused(sources: Sources) -> Iterator[tuple[int, int]]:
