@@ -55,7 +55,7 @@ class Unseen:
         self._entered = False
         self._below: dict[Site, Site] = {}
         """By a caller's site that of the last op below it."""
-        self._calls: dict[tuple[int, type], tuple[str, int] | None] = {}
+        self._calls: dict[tuple[int, str], tuple[str, int] | None] = {}
         """By site and kind of node the call that made what an op there took, in the runs in which it was found; None
         where there were several."""
         self._applied = AppliedFunctions()
@@ -244,5 +244,6 @@ class Unseen:
             self._states.compare(tensor, seen, op, since, read_saved)
 
 
-def _kind_of_node(tensor: Any) -> type:
-    return type(tensor.grad_fn) if type(tensor) in PLAIN and tensor.requires_grad else type(None)
+def _kind_of_node(tensor: Any) -> str:
+    """The name of its node's class: the class itself is the program's where a Function of its own gave the tensor."""
+    return type(tensor.grad_fn).__name__ if type(tensor) in PLAIN and tensor.requires_grad else ""
