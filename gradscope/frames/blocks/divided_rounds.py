@@ -40,7 +40,7 @@ def divided_rounds(text: str, step: int, divided: int) -> DividedRounds | None:
     if tree is None or not isinstance(branch, ast.If) or not _is_within(branch.body, step):
         return None
     number = _number_of(branch.test)
-    divisors = {ast.unparse(one) for one in _divisors(tree, divided)}
+    divisors = {ast.unparse(one) for one in divisors_at(tree, divided)}
     if number is None or ast.unparse(number) not in divisors:
         return None
     loop = innermost(tree, branch.lineno, ast.For)
@@ -70,7 +70,7 @@ def _number_of(test: ast.expr) -> ast.expr | None:
     return asked.right if is_rest and isinstance(asked, ast.BinOp) else None
 
 
-def _divisors(tree: ast.Module, line: int) -> Iterator[ast.expr]:
+def divisors_at(tree: ast.Module, line: int) -> Iterator[ast.expr]:
     """What the statement at a line divides by."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.BinOp | ast.AugAssign) or not isinstance(node.op, ast.Div):

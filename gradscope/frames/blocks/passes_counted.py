@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from gradscope.frames.blocks.divided_rounds import value_of
+from gradscope.frames.blocks.divided_rounds import divisors_at, value_of
 from gradscope.frames.syntax_trees import innermost, last_name, parsed
 
 _CODE = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -40,7 +40,7 @@ def are_counted_for(text: str, step: int, passed: int, divided: int, passes: int
         for part in _lengths(loop.iter)
     }
     return bool(divided) and any(
-        ast.unparse(one) in rounds or value_of(tree, one, divided) == passes for one in _divisors(tree, divided)
+        ast.unparse(one) in rounds or value_of(tree, one, divided) == passes for one in divisors_at(tree, divided)
     )
 
 
@@ -115,14 +115,6 @@ def _asks_for_count(tree: ast.Module, test: ast.expr) -> bool:
                 if compared & counts:
                     return True
     return False
-
-
-def _divisors(tree: ast.Module, line: int) -> Iterator[ast.expr]:
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.BinOp | ast.AugAssign) or not isinstance(node.op, ast.Div):
-            continue
-        if node.lineno <= line <= (node.end_lineno or node.lineno):
-            yield node.right if isinstance(node, ast.BinOp) else node.value
 
 
 def _lengths(value: ast.expr) -> set[str]:
