@@ -67,25 +67,22 @@ def _line_of(sources: Sources, cut: int, caller: _Caller | None) -> int:
     return caller.line if caller is not None and caller.file == file else 0
 
 
-def _decided_by_mode(sources: Sources, cut: int, caller: _Caller | None) -> list[Cause]:
+def _decided_by_mode(sources: Sources, cut: int, called_at: int) -> list[Cause]:
     """The line at which a graph is asked for in training mode only."""
-    index, decision = sources.index, decision_by_mode(sources.index, cut, _line_of(sources, cut, caller))
-    where = index.statements[index.op_statement[cut]]
+    index, decision = sources.index, decision_by_mode(sources.index, cut, called_at)
     if decision is None:
         return []
-    return [
-        sources.cause_of_line("cut", where.file, decision.line, decision.line, index.recording.text(where.function))
-    ]
+    where = index.statements[index.op_statement[cut]]
+    function = index.recording.text(where.function)
+    return [sources.cause_of_line("cut", where.file, decision.line, decision.line, function)]
 
 
 def _left_in_evaluation(
     sources: Sources, tensor: int, at: int, root: int, cut: int, caller: _Caller | None
 ) -> Finding | None:
     """A graph that is asked for in training mode only, of a model that an evaluation left in the other."""
-    index, call = (
-        sources.index,
-        left_without_graph(sources.index, sources.passes, sources.events, cut, _line_of(sources, cut, caller)),
-    )
+    index, called_at = sources.index, _line_of(sources, cut, caller)
+    call = left_without_graph(index, sources.passes, sources.events, cut, called_at)
     if call is None:
         return None
     module = module_word(index, sources.names, call)
@@ -95,7 +92,7 @@ def _left_in_evaluation(
         why=f"it comes from the gradients of line {index.op_line(cut)}, which have a graph in training mode only",
         op=at,
         tensors=[tensor],
-        causes=[*sources.cause_of_span("set", call.event.span), *_decided_by_mode(sources, cut, caller)],
+        causes=[*sources.cause_of_span("set", call.event.span), *_decided_by_mode(sources, cut, called_at)],
         evidence=[Evidence("ops", cut), Evidence("events", call.event.row)],
         advice="Call train() before training goes on, or ask for the graph in evaluation mode too.",
     )

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.facts.modules.names_in_modules import names_in_modules
+from gradscope.analysis.facts.modules.switched_off import switched_off
 from gradscope.analysis.index import Index
 from gradscope.frames.modules.freezing_loops import FreezingLoop, freezing_loops
 from gradscope.frames.modules.numbers_cut_short import CutNumber, cut_number
+from gradscope.recording import NONE
 
 
 class FrozenByBeginning(NamedTuple):
@@ -54,16 +56,13 @@ def frozen_by_beginnings(index: Index, passed: dict[int, int]) -> Iterator[Froze
 
 
 def _row(index: Index, tensor: int, file: int, loop: FreezingLoop) -> int:
-    """The last change of requires_grad of a parameter, where the loop switched it off by that; else -1."""
-    row = index.changed_ops.get(tensor, [-1])[-1]
+    """The change by which a parameter does not require grad, where the loop made it; else NONE."""
+    row = switched_off(index, tensor)
     if row < 0:
-        return -1
-    change = index.recording.changes[row]
-    if change.after or not change.before or change.op >= index.op_count:
-        return -1
-    statement = index.statements[index.op_statement[change.op]]
+        return NONE
+    statement = index.statements[index.op_statement[index.recording.changes[row].op]]
     is_it = statement.file == file and loop.sets[0] <= statement.line <= loop.sets[1]
-    return row if is_it else -1
+    return row if is_it else NONE
 
 
 def _is_of(name: str, part: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.facts.modules.names_in_modules import names_in_modules
+from gradscope.analysis.facts.modules.switched_off import switched_off
 from gradscope.analysis.index import Index
 from gradscope.frames.modules.unfreezing_by_name import Unfreezing, unfreezings
 
@@ -39,7 +40,7 @@ def missed_unfreezings(index: Index, passed: dict[int, int]) -> Iterator[MissedU
         for test in unfreezings(source.text) if source.is_user else ():
             found, sought = dict[int, int](), dict[tuple[str, int], None]()
             for tensor in sorted(passed.keys() & names.keys()):
-                row = index.changed_ops.get(tensor, [-1])[-1]
+                row = switched_off(index, tensor)
                 missed = [one for one in test.names if _misses(test, one[0], names[tensor], names)]
                 if (
                     missed
@@ -55,11 +56,8 @@ def missed_unfreezings(index: Index, passed: dict[int, int]) -> Iterator[MissedU
 
 
 def _is_left_so(index: Index, row: int, file: int, test: Unfreezing) -> bool:
-    """Whether a change switched requires_grad off for good: where the test does so itself, by it."""
-    change = index.recording.changes[row]
-    if change.after or not change.before or change.op >= index.op_count:
-        return False
-    statement = index.statements[index.op_statement[change.op]]
+    """Whether the test leaves a parameter as a change has switched it off: where it does so itself, by that change."""
+    statement = index.statements[index.op_statement[index.recording.changes[row].op]]
     return test.sets_true or (statement.file == file and statement.line == test.sets)
 
 
