@@ -64,6 +64,30 @@ def test_the_load_without_the_schedulers_state_is_the_cause(changed: dict[str, s
     assert len(said(**changed)) == lines
 
 
+EACH_EPOCH = PROGRAM.replace("        scheduler.step()", "        if _ % 4 == 3: scheduler.step()")
+BOTH = "optimizer.load_state_dict(saved); scheduler.load_state_dict(count)  # loads"
+
+
+@pytest.mark.parametrize(
+    ("program", "schedule", "is_said"),
+    [
+        (PROGRAM, USUAL["schedule"], False),  # the first step only
+        (EACH_EPOCH, USUAL["schedule"], True),
+        (PROGRAM, "LinearLR(optimizer, 0.1, total_iters=9)", True),  # it is over, and leaves the rate as it is
+    ],
+)
+def test_a_scheduler_that_is_made_after_the_load_sets_the_rate_whatever_state_it_is_given(
+    program: str, schedule: str, is_said: bool
+) -> None:
+    late = LATE + "; scheduler.load_state_dict(count)"
+    source = program.format(**{**USUAL, "schedule": schedule, "resume": late})
+    found = [one for one in build(recorded(source)).answers if one.code == "schedule-begins-anew"]
+    lines = [line_of(source, "# makes"), line_of(source, "# loads")]
+    assert [[cause.line for cause in one.causes] for one in found] == ([lines] if is_said else [])
+    early = {**USUAL, "schedule": schedule, "resume": f"optimizer = make(); scheduler = schedule(optimizer)\n{BOTH}"}
+    assert not [one for one in build(recorded(program.format(**early))).answers if one.code == "schedule-begins-anew"]
+
+
 @pytest.mark.parametrize(
     "changed",
     [

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from types import FrameType
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary, ref
 
 from torch.compiler import is_dynamo_compiling
 from torch.optim import Optimizer
@@ -37,6 +37,8 @@ UPDATES = ("_update_lr", "step")
 """The methods by which ``LRScheduler`` sets the rates: the first that this torch has is what ``step`` ends with. Where
 there is none, ``step`` puts its warnings down to torch's own file, whoever calls it."""
 
+_SEVERAL = 2
+"""Steps with one rate: a scheduler that steps after each of the optimizer's leaves a wrong one for the first only."""
 _FIRST = 2
 """How often a scheduler has stepped after the program's first call: it steps once when it is made."""
 _TINY = 1e-6
@@ -53,8 +55,22 @@ _idle: WeakKeyDictionary[Any, tuple[int, int]] = WeakKeyDictionary()
 """For a scheduler: steps of its optimizer when it stepped last, and how often it has stepped since without another."""
 
 
+class _SetBack(NamedTuple):
+    """A scheduler that was made after its optimizer's state was loaded, and set other rates by that."""
+
+    restored: list[float | None]
+    rates: list[float | None]
+    scheduler: Callable[[], Any]
+    """A weak reference."""
+    epochs: int
+    """How far the scheduler had come."""
+
+
 _restored: WeakKeyDictionary[Optimizer, list[float | None]] = WeakKeyDictionary()
 """For an optimizer: the rates of a state that was loaded, which a scheduler had set, until another one sets them."""
+
+_set_back: WeakKeyDictionary[Optimizer, _SetBack] = WeakKeyDictionary()
+"""The optimizers to which that happened before their first steps."""
 
 
 class _Stepping:
@@ -93,6 +109,8 @@ def before_step(optimizer: Optimizer, *_: Any) -> None:
     if known is None:
         known = _known[optimizer] = _Stepping()
     known.steps += 1
+    if known.steps == _SEVERAL and optimizer in _set_back:
+        _report_set_back(optimizer, sys._getframe(1))
     if known.has_gone_on is False:
         known.has_gone_on = True
         _report(optimizer, {"call": "busy"}, sys._getframe(1))
@@ -161,6 +179,7 @@ def forget() -> None:
     _known.clear()
     _idle.clear()
     _restored.clear()
+    _set_back.clear()
 
 
 def scheduler_made(init: Callable[..., None]) -> Callable[..., None]:
@@ -176,6 +195,9 @@ def scheduler_made(init: Callable[..., None]) -> Callable[..., None]:
             if counted := _counted_by(scheduler):
                 detail["of"] = counted
             _report(scheduler.optimizer, detail, sys._getframe(1))
+            restored = _restored.get(scheduler.optimizer)
+            if restored is not None and restored != rates and None not in rates:
+                _set_back[scheduler.optimizer] = _SetBack(restored, rates, ref(scheduler), scheduler.last_epoch)
 
     return makes
 
@@ -208,6 +230,16 @@ def _report_begun(scheduler: Any, frame: FrameType) -> None:
     if restored is not None and restored != rates and type(scheduler) in _BY_COUNT:
         detail = {"scheduler": type(scheduler).__name__, "call": "begun", "restored": restored, "rates": rates}
         _report(scheduler.optimizer, detail, frame)
+
+
+def _report_set_back(optimizer: Optimizer, frame: FrameType) -> None:
+    """Note that an optimizer goes on with the rates that a scheduler set when it was made, not with those loaded before
+    it, although the scheduler has been given a state since: one that is loaded sets no rate."""
+    known = _set_back.pop(optimizer)
+    scheduler = known.scheduler()
+    if scheduler is not None and scheduler.last_epoch > known.epochs and _known_rates(optimizer) == known.rates:
+        detail = {"scheduler": type(scheduler).__name__, "call": "set back"}
+        _report(optimizer, {**detail, "restored": known.restored, "rates": known.rates}, frame)
 
 
 def _first_rates(optimizer: Optimizer) -> list[Any]:

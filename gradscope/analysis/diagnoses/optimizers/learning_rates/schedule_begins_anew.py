@@ -15,18 +15,31 @@ from gradscope.recording.rows import EventKind
 _ANOTHER = 0.1
 """The part of the larger of two rates by which they have to differ: the first steps of a schedule may be flat."""
 
+_WITHOUT_STATE = "no state of the scheduler was loaded, so that it counts from its first step again"
+_LOADED_TOO = (
+    "it did so when it was made, after the load; its own state, which it was given then, sets no rate before its next "
+    "step"
+)
+_ADVICE = {
+    _WITHOUT_STATE: "Save the scheduler's state_dict() with the optimizer's, and load both.",
+    _LOADED_TOO: "Make the scheduler first, then load both states.",
+}
+
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    """One finding for each optimizer that goes on with the rate of a schedule's beginning."""
+    """One finding for each load after which an optimizer goes on with the rate of a schedule's beginning."""
+    told: set[tuple[int, object]] = set()
     optimizers = {one.made.subject: one for one in seen_optimizers(sources.index, sources.events)}
     loads = {event.subject: event for event in sources.events.of(EventKind.LEARNING_RATE) if _is_load(event)}
     for event in sources.events.of(EventKind.LEARNING_RATE):
         optimizer, load = optimizers.get(event.subject), loads.get(event.subject)
-        if event.detail.get("call") != "begun" or optimizer is None or load is None:
+        if event.detail.get("call") not in ("begun", "set back") or optimizer is None or load is None:
             continue
         restored, rates = _rates(event, "restored"), _rates(event, "rates")
         pairs = [pair for pair in zip(restored, rates, strict=False) if abs(pair[0] - pair[1]) > _ANOTHER * max(pair)]
-        if pairs and first_step_of(sources.index, optimizer.made) >= 0:
+        place = load.span, event.detail.get("call")
+        if pairs and place not in told and first_step_of(sources.index, optimizer.made) >= 0:
+            told.add(place)
             yield _finding(sources, event, load, *pairs[0])
 
 
@@ -39,16 +52,19 @@ def _rates(event: Happened, name: str) -> list[float]:
 
 
 def _finding(sources: Sources, event: Happened, load: Happened, restored: float, rate: float) -> Finding:
-    index, scheduler = sources.index, event.detail.get("scheduler")
+    index, scheduler, made = sources.index, event.detail.get("scheduler"), _made_after(sources, load, event)
+    causes, why = sources.cause_of_event("set", load), _WITHOUT_STATE
+    if event.detail.get("call") == "set back":
+        causes, made, why = made, causes, _LOADED_TOO
     return sources.finding(
         f"Line {index.span_line(load.span)}: load_state_dict gave the optimizer back a rate of {restored:.3g}, and the "
         f"{scheduler} set {rate:.3g} instead",
-        why="no state of the scheduler was loaded, so that it counts from its first step again",
+        why=why,
         op=min(event.op, index.op_count - 1),
         tensors=[],
-        causes=[*sources.cause_of_event("set", load), *_made_after(sources, load, event)],
+        causes=[*causes, *made],
         evidence=[Evidence("events", load.row), Evidence("events", event.row)],
-        advice="Save the scheduler's state_dict() with the optimizer's, and load both.",
+        advice=_ADVICE[why],
     )
 
 
@@ -68,11 +84,13 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""The state of an optimizer was loaded, whose rate a scheduler had set in the training before. A
-            scheduler with no state loaded then set another rate: that of its own beginning.""",
+            scheduler with no state loaded then set another rate: that of its own beginning. Or a scheduler that was
+            made after the load did so, and its own state, which was loaded then, did not bring the rate back.""",
         reason="""How far a schedule has come is in the scheduler's last_epoch, not in the optimizer's state. LambdaLR,
             OneCycleLR and others compute the rate from that count alone: a new one begins its warm-up, or its decay,
             once more, whatever rate was loaded.""",
-        remedy="""Save scheduler.state_dict() in the checkpoint as well, and load it after making the scheduler.""",
+        remedy="""Save scheduler.state_dict() in the checkpoint as well. Make the scheduler before either state is
+            loaded: to make one sets the rate, to load its state does not.""",
     ),
     example=Example(
         shows="""\
