@@ -85,6 +85,42 @@ def test_the_return_that_hands_on_what_it_is_given_is_the_cause() -> None:
     assert "line 12 returns what it is given as it is" in text.replace(f"line {4 + LINES}", "line 12")
 
 
+CARRIED = "for x in xs:\n    out, (h, c) = rnn(x[None], state)\n    out.sum().backward()\n    {}\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        pytest.param(CARRIED.format("state = (h.detach(), c)"), 4, id="a tuple"),
+        pytest.param(CARRIED.format("state = [h, c.detach().clone()]"), 4, id="a list"),
+        pytest.param(
+            "def cut(states):\n    kept = {}\n    for name, (h, c) in states.items():\n"
+            "        kept[name] = (h.detach(), c)\n    return kept\n"
+            + CARRIED.format("state = cut({'one': (h, c)})['one']"),
+            4,
+            id="in a dict of a function",
+        ),
+        pytest.param(
+            "import collections\nState = collections.namedtuple('State', 'h c')\n"
+            + CARRIED.format("state = State(c=c, h=h.detach())"),
+            6,
+            id="an object",
+        ),
+    ],
+)
+def test_the_line_that_detaches_one_of_two_is_the_cause(source: str, line: int) -> None:
+    ((text, causes),) = said(source)
+    assert causes == [line]
+    assert f"line {line + LINES} detaches {'c, not h' if 'c.detach' in source else 'h, not c'}" in text
+
+
+@pytest.mark.parametrize("source", ["state = (h, c); log = (h.detach(), c)", "state = (h, c); print((h.detach(), c))"])
+def test_a_line_that_detaches_one_for_something_else_is_not(source: str) -> None:
+    ((text, _),) = said(CARRIED.format(source))
+    assert "detaches" not in text
+    assert not said(CARRIED.format("state = (h.detach(), c.detach())"))
+
+
 @pytest.mark.parametrize("source", [LSTM.format("cut(state)"), LOOP.format("hidden = cut(hidden)")])
 def test_a_function_that_detaches_both_is_none(source: str) -> None:
     assert not said(CUT.format("cut(v)") + source)

@@ -13,7 +13,7 @@ from gradscope.analysis.diagnoses.errors.detached_too_seldom import detached_too
 from gradscope.analysis.diagnoses.errors.left_by_hooks import left_by_hook
 from gradscope.analysis.diagnoses.errors.ways_into_old_graphs import ways_kept
 from gradscope.analysis.diagnoses.finding import Finding
-from gradscope.analysis.diagnoses.passed_uncut import ADVICE, passed_uncut
+from gradscope.analysis.diagnoses.passed_uncut import passed_uncut
 from gradscope.analysis.diagnoses.rerun_causes import OF_LEFT, left_behind, owned
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modes.graphs_in_training import left_without_graph
@@ -294,18 +294,18 @@ def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Fin
             evidence=[Evidence("nodes", node) for node in entries] + [Evidence("ops", one) for one in sorted(used_up)],
             advice=known.advice,
         )
-    uncut, no_cut = passed_uncut(sources, [one for node in entries if (one := index.node_tensor[node]) >= 0], op)
-    if uncut:
+    uncut = passed_uncut(sources, [one for node in entries if (one := index.node_tensor[node]) >= 0], op)
+    if uncut is not None:
         names = list(dict.fromkeys(sources.names.of(index.node_tensor[node]) for node in entries))
         return sources.finding(
             f"Line {line}: backward failed, since {sources.names.of(root)} leads through {listed(names)} into a graph "
             f"that {passes} had used up and freed",
-            why=no_cut,
+            why=uncut.why,
             op=op,
             tensors=[root],
-            causes=uncut,
+            causes=uncut.causes,
             evidence=[Evidence("nodes", node) for node in entries] + [Evidence("ops", one) for one in sorted(used_up)],
-            advice=ADVICE,
+            advice=uncut.advice,
         )
     tensors = [one for node in entries if (one := index.node_tensor[node]) >= 0]
     if (seldom := detached_too_seldom(sources, tensors, op)) is not None:

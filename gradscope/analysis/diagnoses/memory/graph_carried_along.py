@@ -10,7 +10,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.handed_values import handed_by
 from gradscope.analysis.diagnoses.memory.states_in_lists import StatesInList, states_in_list
-from gradscope.analysis.diagnoses.passed_uncut import ADVICE, passed_uncut
+from gradscope.analysis.diagnoses.passed_uncut import passed_uncut
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.graphs.fed_back_gradients import fed_back
 from gradscope.analysis.facts.graphs.states_over_passes import Takings
@@ -177,16 +177,18 @@ def _over_passes(sources: Sources) -> Iterator[tuple[Finding, int]]:
         carries = "carry their graphs" if others else "carries its graph"
         handed = _handed(sources, op, tensor)
         by = f"line {handed[0].line} hands it what has a graph" if handed else ""
-        uncut, no_cut = passed_uncut(sources, _taken_in(index, index.op_statement[op]), index.op_count)
+        uncut = passed_uncut(sources, _taken_in(index, index.op_statement[op]), index.op_count)
         finding = sources.finding(
             f"Line {index.op_place(op).line}: {name} {carries} from one backward pass to the next "
             f"({len(nodes):,} nodes, over {crossed:,} passes{each})",
-            why=no_cut if uncut else by,
+            why=uncut.why if uncut is not None else by,
             op=op,
             tensors=[tensor, *others],
-            causes=uncut or [*handed, *sources.cause("made", op), *(in_list.causes if in_list is not None else ())],
+            causes=[*handed, *sources.cause("made", op), *(in_list.causes if in_list is not None else ())]
+            if uncut is None
+            else uncut.causes,
             evidence=[Evidence("nodes", nodes[0]), Evidence("nodes", nodes[-1])],
-            advice=ADVICE if uncut else _letting_go(sources, op, tensor, let_go, bool(handed)),
+            advice=_letting_go(sources, op, tensor, let_go, bool(handed)) if uncut is None else uncut.advice,
         )
         yield finding, index.op_statement[op]
 
