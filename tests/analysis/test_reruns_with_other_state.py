@@ -155,8 +155,11 @@ def test_state_that_makes_no_difference_is_left_alone(forward: str, call: str) -
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_what_others_change_before_backward_is_named(call: str) -> None:
-    source = program("return (self.lin(x) / self.t).exp()", call, before="net.anneal()")
-    assert named(source) == [("checkpoint-runs-otherwise", [line_of(source, "# anneal")])]
+    once = program("return (self.lin(x) / self.t).exp()", call, before="net.anneal()  # call")
+    changed = line_of(once, "# anneal")
+    assert named(once) == [("checkpoint-runs-otherwise", [changed, line_of(once, "# call")])]
+    twice = once.replace("opt.step()", "opt.step(); net.anneal()")
+    assert named(twice) == [("checkpoint-runs-otherwise", [changed])]
     assert named(program("return (self.lin(x) + 1).exp()", call, before="net.anneal()")) == []
 
 

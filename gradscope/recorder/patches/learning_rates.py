@@ -55,7 +55,7 @@ _idle: WeakKeyDictionary[Any, tuple[int, int]] = WeakKeyDictionary()
 """For a scheduler: steps of its optimizer when it stepped last, and how often it has stepped since without another."""
 
 
-class _SetBack(NamedTuple):
+class _RatesSetBack(NamedTuple):
     """A scheduler that was made after its optimizer's state was loaded, and set other rates by that."""
 
     restored: list[float | None]
@@ -69,7 +69,7 @@ class _SetBack(NamedTuple):
 _restored: WeakKeyDictionary[Optimizer, list[float | None]] = WeakKeyDictionary()
 """For an optimizer: the rates of a state that was loaded, which a scheduler had set, until another one sets them."""
 
-_set_back: WeakKeyDictionary[Optimizer, _SetBack] = WeakKeyDictionary()
+_set_back: WeakKeyDictionary[Optimizer, _RatesSetBack] = WeakKeyDictionary()
 """The optimizers to which that happened before their first steps."""
 
 
@@ -197,7 +197,7 @@ def scheduler_made(init: Callable[..., None]) -> Callable[..., None]:
             _report(scheduler.optimizer, detail, sys._getframe(1))
             restored = _restored.get(scheduler.optimizer)
             if restored is not None and restored != rates and None not in rates:
-                _set_back[scheduler.optimizer] = _SetBack(restored, rates, ref(scheduler), scheduler.last_epoch)
+                _set_back[scheduler.optimizer] = _RatesSetBack(restored, rates, ref(scheduler), scheduler.last_epoch)
 
     return makes
 

@@ -10,7 +10,8 @@ from gradscope.analysis.diagnoses.rerun_causes import causes_of_state, changed_m
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modules.rerun_states import FoundOtherwise, found_otherwise
 from gradscope.analysis.facts.modules.rerun_tensors import RerunTensor, rerun_tensors
-from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.frames.calls.sole_callers import all_calls, function_around
 from gradscope.recording.flags import RAISED
 
 
@@ -46,7 +47,10 @@ def _state(sources: Sources, found: FoundOtherwise) -> Finding:
     causes, checkpoint = causes_of_state(sources, found), sources.cause_of_span("used", found.span)
     at, where = (f"line {one[0].line}" if one else "the program" for one in (causes, checkpoint))
     if found.sort == "outside":
-        symptom = f"{at.capitalize()}: {owned(found)} is changed between a forward pass and its backward"
+        called = _called_from(sources, found)
+        by = f", by what line {called[0].line} calls" if called else ""
+        causes = [*causes, *called]
+        symptom = f"{at.capitalize()}: {owned(found)} is changed between a forward pass and its backward{by}"
         if not found.lines:
             symptom = f"{at.capitalize()}: {owned(found)} was changed when backward came to what is checkpointed there"
         advice = "Change it after backward, or hand its value to the function as an argument."
@@ -63,6 +67,16 @@ def _state(sources: Sources, found: FoundOtherwise) -> Finding:
         evidence=[Evidence("events", found.event)],
         advice=advice,
     )
+
+
+def _called_from(sources: Sources, found: FoundOtherwise) -> list[Cause]:
+    """The one call of the function that changes a name, which can be put elsewhere; none where it is not clear."""
+    text = sources.index.recording.files[found.file].text
+    functions = {function_around(text, one.line) for one in found.lines}
+    calls = (all_calls(text, functions.pop()) or ()) if len(functions) == 1 else ()
+    if len(calls) != 1:
+        return []
+    return [sources.cause_of_line("used", found.file, calls[0].line, calls[0].end_line, "")]
 
 
 def _modes(sources: Sources) -> Iterator[Finding]:
