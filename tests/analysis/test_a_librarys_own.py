@@ -8,7 +8,7 @@ import types
 import pytest
 
 from gradscope.analysis.report_builder import build
-from tests.analysis.building import recorded
+from tests.analysis.building import line_of, recorded
 
 LIBRARY = """
 import torch
@@ -41,6 +41,16 @@ def cached_once(tensor):
         for _ in range(20):
             cached(tensor)
     return tensor.sum()
+
+class Inference:
+    def __init__(self, model, registered):
+        self.model, self.registered = model, registered
+    def step(self, x):
+        loss = self.model(x)
+        loss.backward()
+        for one in self.registered:
+            torch.optim.Adam([one], lr=0.1).step()
+            one.grad = None
 """
 
 
@@ -89,3 +99,23 @@ def test_what_a_cache_of_its_keeps_with_a_graph_is_no_warning() -> None:
         for call in ("a_library.cached_once(w)", "a_library.cached(w)", "cached(w)")
     }
     assert severities == {"a_library.cached_once(w)": [], "a_library.cached(w)": ["note"], "cached(w)": ["warning"]}
+
+
+@pytest.mark.parametrize("looks", ["", "start = [p.detach().clone() for p in vae.decoder.parameters()]\n"])
+def test_what_it_was_not_told_of_is_named_where_the_program_calls_it(looks: str) -> None:
+    source = (
+        "import a_library, torch\nfrom torch import nn\n"
+        "class Vae(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n"
+        "        self.encoder, self.decoder = nn.Linear(3, 2), nn.Linear(2, 3)\n"
+        "    def model(self, x):\n        h = self.encoder(x)\n"
+        "        return (self.decoder(h) - x).pow(2).mean()  # calls\n"
+        f"vae = Vae()\n{looks}"
+        "svi = a_library.Inference(vae.model, list(vae.encoder.parameters()))\n"
+        "for _ in range(4):\n    svi.step(torch.randn(5, 3))\n"
+    )
+    (answer,) = (one for one in build(recorded(source)).answers if one.code == "never-stepped")
+    assert [cause.line for cause in answer.causes] == [line_of(source, "# calls")]
+    assert "a library chose what is stepped" in answer.text
+    registered = source.replace("vae.encoder.parameters()", "vae.parameters()")
+    assert "never-stepped" not in codes(registered)

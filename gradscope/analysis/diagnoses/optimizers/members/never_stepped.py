@@ -28,6 +28,7 @@ from gradscope.analysis.index import WRAPS, Index
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
+from gradscope.frames.calls.calls_of_functions import calls_of
 from gradscope.frames.modules.optimizers_in_constructors import made_inside
 from gradscope.frames.modules.unregistered import unregistered
 from gradscope.frames.names.given_names import function_around
@@ -449,16 +450,37 @@ def _held_twice(sources: Sources, optimizers: list[Optimizer], steps: list[int])
 def _not_given_to_library(sources: Sources, tensor: int, steps: list[int]) -> _Reason | None:
     """A parameter that a library does not know of, which makes the optimizers itself: pyro's ``SVI.step``."""
     index, makes = sources.index, sources.libraries.makes
-    made = index.op_line(index.made_by(tensor))
-    users = [op for op in index.users.of(tensor) if not makes[op] and index.op_line(op) not in (0, made)]
+    made, node_of = index.op_line(index.made_by(tensor)), index.recording.tensors.column("node")
+    users = [
+        op
+        for op in index.users.of(tensor)
+        if not makes[op] and index.op_line(op) not in (0, made)
+        if any(node_of[one] >= 0 for one in index.tensors_made(op))
+    ]
     if not users or not all(makes[op] for op in steps):
         return None
-    used = index.op_line(users[0])
+    causes = _sole_call_of_owner(sources, tensor) or sources.cause("used", users[0])
     return _Reason(
-        f"{_what_steps_did(index, steps)}; a library chose what is stepped, and not these, which line {used} uses",
-        tuple(sources.cause("used", users[0])),
+        f"{_what_steps_did(index, steps)}; a library chose what is stepped, and not these, which line {causes[0].line} "
+        "uses",
+        tuple(causes),
         advice="Register it with the library (pyro: pyro.module, pyro.param).",
     )
+
+
+def _sole_call_of_owner(sources: Sources, tensor: int) -> list[Cause]:
+    """The one call in the user's text of the outermost module in a parameter's name that is called by its name."""
+    for owner in sources.names.of(tensor).split(".")[:-1]:
+        calls = [
+            (number, call)
+            for number, file in enumerate(sources.index.recording.files)
+            if file.is_user
+            for call in calls_of(file.text, owner)
+        ]
+        if calls:
+            file, call = calls[0]
+            return [sources.cause_of_line("used", file, call.line, call.end_line, "")] if len(calls) == 1 else []
+    return []
 
 
 _HELD_AS = {
