@@ -33,10 +33,11 @@ def _all_zeros(seen: Witness, said: Said) -> Iterator[Claim]:
 
 
 def _died(seen: Witness, said: Said) -> Iterator[Claim]:
-    """No pass after the one of the number gave a gradient that was not zero."""
-    found = re.search(r"the pass number ([\d,]+), .+ zeros, and (.+?) no gradient", said.text)
-    later = seen.passes[number(found[1]) :] if found else []
-    for name in listed(found[2]) if found else ():
+    """No pass after the one of the number, and after the steps one of which it was, gave one that was not zero."""
+    told = r"since (?:the step|one of ([\d,]+) steps) .+ the pass number ([\d,]+), .+ zeros, and (.+?) no gradient"
+    found = re.search(told, said.text)
+    later = seen.passes[number(found[2]) + number(found[1] or "1") - 1 :] if found else []
+    for name in listed(found[3]) if found else ():
         (tensor, *others) = tensors_of(seen, name) or (None,)
         if tensor is None or others:
             continue
