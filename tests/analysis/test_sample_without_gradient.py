@@ -48,6 +48,8 @@ def test_the_line_that_draws_is_the_cause(body: str) -> None:
         ".squeeze(1) - gain).pow(2)).mean()",
         "z = policy.sample()\nlog = -(z - mean).pow(2).sum(1)\nloss = (log * critic(z).squeeze(1)).mean()",
         "p = mean.sigmoid()\nb = torch.bernoulli(p)\nz = b + p - p.detach()\nloss = critic(z).mean() + p.sum()",
+        "p = mean.sigmoid()\nb = torch.bernoulli(p)\nz = b + (p - p.detach())\nloss = critic(z).mean() + p.sum()",
+        "p = mean.sigmoid()\nb = torch.bernoulli(p)\nz = (p - p.detach()) + b\nloss = critic(z).mean() + p.sum()",
         "z = policy.sample()\nloss = critic(z.detach()).mean() + mean.mean()",
         "z = policy.sample()\nloss = critic(z).mean()",
         "with torch.no_grad():\n    z = Normal(actor(x), 1.0).sample()\nloss = critic(z).mean() + mean.mean()",

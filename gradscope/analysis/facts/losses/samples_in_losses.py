@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before, ops_between
 from gradscope.analysis.facts.passes.passes import Passes
+from gradscope.analysis.facts.reaching.straight_through import StraightThroughs
 from gradscope.analysis.facts.tracking.flow import Flow
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
@@ -106,6 +107,7 @@ class _Way:
         self._behind = {node for root in index.root_nodes(backward) for node in passes.behind(root)}
         self._passes = passes
         self._leaves: dict[int, frozenset[int]] = {}
+        self._estimates = StraightThroughs(index, flow)
 
     def found(self) -> SampleInLoss | None:
         index = self._index
@@ -156,6 +158,8 @@ class _Way:
                     continue
                 if name in _PRODUCTS and self._is_score(op, uses, sample, probabilities):
                     return False
+                if tensor == sample and self._is_estimate(op, sample, leaves):
+                    return False
                 for made in index.tensors_made(op):
                     if not index.is_floating(made) or self._is_cut(op, made, uses):
                         continue
@@ -166,6 +170,14 @@ class _Way:
                         known.add(made)
                         stack.append(made)
         return arrives and (not self._repeats or self._comes_to_loss(sample, given | leaves))
+
+    def _is_estimate(self, op: int, sample: int, leaves: set[int]) -> bool:
+        """Whether a call ends a straight-through estimate, whose gradient goes to what the sample was drawn from."""
+        found = self._estimates.of(op)
+        node = NONE if found is None else self._index.recording.tensors.column("node")[found.takes]
+        if found is None or sample not in found.shows:
+            return False
+        return found.takes in leaves or (node >= 0 and not leaves.isdisjoint(self._leaves_behind(node)))
 
     def _comes_to_loss(self, sample: int, own: set[int]) -> bool:
         """Whether what the pass starts from was computed from a sample other than by what it was drawn from itself."""
