@@ -158,7 +158,7 @@ class _Way:
                     continue
                 if name in _PRODUCTS and self._is_score(op, uses, sample, probabilities):
                     return False
-                if tensor == sample and self._is_estimate(op, sample, leaves):
+                if tensor == sample and self._is_estimate(op, leaves):
                     return False
                 for made in index.tensors_made(op):
                     if not index.is_floating(made) or self._is_cut(op, made, uses):
@@ -171,13 +171,13 @@ class _Way:
                         stack.append(made)
         return arrives and (not self._repeats or self._comes_to_loss(sample, given | leaves))
 
-    def _is_estimate(self, op: int, sample: int, leaves: set[int]) -> bool:
-        """Whether a call ends a straight-through estimate, whose gradient goes to what the sample was drawn from."""
-        found = self._estimates.of(op)
-        node = NONE if found is None else self._index.recording.tensors.column("node")[found.takes]
-        if found is None or sample not in found.shows:
-            return False
-        return found.takes in leaves or (node >= 0 and not leaves.isdisjoint(self._leaves_behind(node)))
+    def _is_estimate(self, op: int, leaves: set[int]) -> bool:
+        """Whether a call that takes a sample ends a straight-through estimate of what it was drawn from."""
+        nodes = self._index.recording.tensors.column("node")
+        takes = self._estimates.nothing_but_gradients(op)
+        return not leaves.isdisjoint(takes) or any(
+            not leaves.isdisjoint(self._leaves_behind(nodes[one])) for one in takes if nodes[one] >= 0
+        )
 
     def _comes_to_loss(self, sample: int, own: set[int]) -> bool:
         """Whether what the pass starts from was computed from a sample other than by what it was drawn from itself."""

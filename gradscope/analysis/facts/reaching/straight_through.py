@@ -63,6 +63,11 @@ class StraightThroughs:
             return None
         return StraightThrough(op, takes[0], shows, terms[takes[0]][0])
 
+    def nothing_but_gradients(self, op: int) -> list[int]:
+        """The tensors that a sum adds with their graphs and takes off without: nothing of its value is theirs."""
+        terms = self._terms(op) if self._signs(op) is not None else {}
+        return [one for one, counted in terms.items() if counted == [1, -1]]
+
     def tracked_term(self, op: int) -> int:
         """The only tensor that a sum takes with its graph, once; NONE where there are others, or it is no sum."""
         terms = self._terms(op) if self._signs(op) is not None else {}
