@@ -305,3 +305,11 @@ def test_a_run_that_hooks_interrupt_is_one(hooks: str, mode: str, runs: int) -> 
     source = HOOKED.format(hooks=hooks, mode=mode, runs=runs)
     cuts = [cut for cut in build(recorded(source)).cuts if cut.place.line == line_of(source, "return net(x)")]
     assert [cut.executions for cut in cuts if cut.op == "F.linear"] == [runs]
+
+
+def test_one_line_cuts_off_several_tensors_by_calls_of_one_function() -> None:
+    report = build(recorded(HEAD + "for _ in range(3):\n    z = y.detach() * x.sin().detach() + (x * 2).detach()\n"))
+    assert [(cut.input, cut.executions) for cut in report.cuts] == [("y", 3), ("<x.sin()>", 3), ("<x * 2>", 3)]
+    assert report.summary.cuts == 1  # lines
+    layered = "for h in (x, y, x * 2):\n    z = h.detach()\n"
+    assert [(cut.executions) for cut in build(recorded(HEAD + layered)).cuts] == [3]

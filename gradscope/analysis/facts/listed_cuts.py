@@ -8,7 +8,7 @@ from gradscope.analysis.facts.library_calls import LibraryCalls
 from gradscope.analysis.facts.modules.statements_of_hooks import statements_of_hooks
 from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.facts.statement_counts.statement_runs import StatementRuns
-from gradscope.analysis.facts.tracking.cuts import Cuts
+from gradscope.analysis.facts.tracking.cuts import CutKey, Cuts
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cut
 from gradscope.recording import NONE
@@ -54,7 +54,7 @@ def list_cuts(
     )
 
 
-def _runs_with_cuts(index: Index, cuts: Cuts, runs: StatementRuns) -> dict[tuple[int, int, int], int]:
+def _runs_with_cuts(index: Index, cuts: Cuts, runs: StatementRuns) -> dict[CutKey, int]:
     """For each group of cuts how many runs of its statement had some, as far as is seen: one run may have many.
 
     A run's ops follow each other, but for those of what it calls, and of hooks on the modules that it calls; it cuts
@@ -62,10 +62,10 @@ def _runs_with_cuts(index: Index, cuts: Cuts, runs: StatementRuns) -> dict[tuple
     """
     ops = index.recording.ops
     spans, flags = ops.column("span"), ops.column("flags")
-    calls = dict[tuple[int, int, int], Counter[int]]()
-    at, last = index.op_statement, dict[tuple[int, int, int], int]()
+    calls = dict[CutKey, Counter[int]]()
+    at, last = index.op_statement, dict[CutKey, int]()
     hooks = statements_of_hooks(index)
-    stretches, of_input = Counter[tuple[int, int, int]](), Counter[tuple[tuple[int, int, int], int]]()
+    stretches, of_input = Counter[CutKey](), Counter[tuple[CutKey, int]]()
     for op in cuts.all:
         key = cuts.key_of(op)
         before = last.get(key, NONE)

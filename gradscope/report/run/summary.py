@@ -75,7 +75,7 @@ def totals(report: Report, marks: Symbols, with_memory: bool = True) -> list[Tex
     total = numbers.leaves_with_gradient + numbers.leaves_without_gradient
     if total:
         first.append(f"gradients for {numbers.leaves_with_gradient} of {counted(total, 'leaf', 'leaves')}")
-    first.append(counted(numbers.cuts, "cut"))
+    first.append(f"cut at {counted(numbers.cuts, 'line')}" if numbers.cuts else "0 cuts")
     if numbers.exports:
         first.append(f"tracked values left torch at {counted(numbers.exports, 'place')}")
     hooked = f" (not counted: what {counted(memory.hooked_ops, 'op')} saved under saved-tensor hooks)"

@@ -49,12 +49,15 @@ class Integers(NamedTuple):
     dtype: str
 
 
+CutKey = tuple[int, int, int, int]
+"""The statement, function, modes and span of a cut."""
+
+
 @dataclass(eq=False, repr=False)
 class CutGroup:
-    """Cuts of one kind by one function at one statement."""
+    """Cuts of one kind by one function at one place of a statement."""
 
-    key: tuple[int, int, int]
-    """Statement, function and modes."""
+    key: CutKey
     statement: int
     kind: CutKind
     func: int
@@ -244,7 +247,7 @@ class Cuts:
 
     @cached_property
     def groups(self) -> list[CutGroup]:
-        """Cuts by statement, function and kind, in the order in which they first happened."""
+        """Cuts by place, function and kind, in the order in which they first happened."""
         return self._grouped(self.all)
 
     def grouped_with_some(self, found: Iterable[int]) -> list[CutGroup]:
@@ -254,7 +257,7 @@ class Cuts:
 
     def _grouped(self, ops: Iterable[int]) -> list[CutGroup]:
         index = self._index
-        groups: dict[tuple[int, int, int], CutGroup] = {}
+        groups: dict[CutKey, CutGroup] = {}
         for op in ops:
             key = self.key_of(op)
             group = groups.get(key)
@@ -286,10 +289,11 @@ class Cuts:
         """The ops that are cuts, in order."""
         return (op for op, cut in enumerate(self.is_cut) if cut)
 
-    def key_of(self, op: int) -> tuple[int, int, int]:
-        """The statement, function and modes of a cut, by which cuts are grouped."""
+    def key_of(self, op: int) -> CutKey:
+        """By what cuts are grouped: one line may cut off several tensors by calls of one function."""
         ops = self._index.recording.ops
-        return self._index.op_statement[op], ops.column("func")[op], ops.column("flags")[op] & (GRAD | INFERENCE)
+        modes = ops.column("flags")[op] & (GRAD | INFERENCE)
+        return self._index.op_statement[op], ops.column("func")[op], modes, ops.column("span")[op]
 
     def input_of(self, op: int) -> int:
         """The first input of a cut that required grad; NONE where the op's inputs are unknown."""
