@@ -156,6 +156,58 @@ def test_a_number_is_followed_to_the_function_that_returns_it(body: str, size: s
     assert lines(source) == [line_of(source, "error, size = (")] * count
 
 
+SUMMED = """
+import torch
+torch.manual_seed(0)
+net = torch.nn.Linear(4, 3)
+class Run:
+    def loss(self):
+        {begun}
+        for _ in range(3):
+            log_p = torch.log_softmax(net(torch.randn(1, 4)), dim=1)
+            {added}  # out
+            bonus = bonus + (log_p.exp() * log_p).sum()
+            self.bonus = bonus
+        {returned}
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+for _ in range(2):
+    optimizer.zero_grad()
+    Run().loss().backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("begun", "added", "returned"),
+    [
+        ("main, bonus = 0.0, 0.0", "main = main - {} * 1.5", "return main / 3 + 0.01 * bonus"),
+        ("main = bonus = 0.0", "main -= {} * 1.5", "loss = main / 3\n        return loss + 0.01 * bonus"),
+        ("(main, bonus) = [], 0.0", "main.append(-{})", "loss = sum(main)\n        loss = loss + bonus; return loss"),
+        ("main, bonus = dict(policy=0.0), 0", "main['policy'] -= {} * 1.5", "return main['policy'] + 0.01 * bonus"),
+        ("self.main, bonus = 0.0, 0.0", "self.main -= {} * 1.5", "return self.main + 0.01 * bonus"),
+    ],
+)
+@pytest.mark.parametrize(("value", "count"), [("log_p[0, 1].item()", 1), ("log_p[0, 1]", 0)])
+def test_a_term_that_is_summed_up_beside_others_is_followed(
+    begun: str, added: str, returned: str, value: str, count: int
+) -> None:
+    source = SUMMED.format(begun=begun, added=added.format(value), returned=returned)
+    assert lines(source) == [line_of(source, "# out")] * count
+
+
+@pytest.mark.parametrize(
+    ("begun", "added", "returned"),
+    [
+        ("seen, bonus = 0.0, 0.0", "seen += log_p[0, 1].item()", "self.seen = seen; return bonus"),
+        ("seen, bonus = 0.0, 0.0", "seen += log_p[0, 1].item()", "return bonus * seen + 1.0"),
+        ("main, bonus = 0.0, 0.0", "main += log_p.detach()[0, 1].item()", "return main + bonus"),
+        ("bonus = 0.0; self.seen = 0.0", "self.seen += log_p[0, 1].item()", "return bonus + self.bonus"),
+    ],
+)
+def test_numbers_for_a_log_beside_a_sum_and_weights_are_no_terms(begun: str, added: str, returned: str) -> None:
+    assert lines(SUMMED.format(begun=begun, added=added, returned=returned)) == []
+
+
 TERM = """
 import numpy as np
 import torch

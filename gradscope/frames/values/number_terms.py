@@ -16,6 +16,7 @@ _DEPTH = 6
 
 _Key = str | bytes | bool | int | float | complex | EllipsisType | None
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+Stored = ast.Assign | ast.AugAssign
 
 
 def taken_out_at(
@@ -49,7 +50,7 @@ def taken_out_at(
         if any(_takes_out(node) for node in ast.walk(term)):
             return text, line
         for part in _parts(term):
-            if at := _Text(tree).number(part, scope, line):
+            if at := _Text(tree, line).number(part, scope, line):
                 return text, at
     return None
 
@@ -105,8 +106,11 @@ def _converts(node: ast.AST) -> bool:
 class _Text:
     """Follows names through the text of one file."""
 
-    def __init__(self, tree: ast.Module) -> None:
+    def __init__(self, tree: ast.Module, line: int) -> None:
         self._tree = tree
+        own = innermost(tree, line, ast.Assign)
+        self._own = 0 if own is None else own.lineno
+        """Of ``loss = loss + bonus``, which gives a tensor: the number that it took in is not of this assignment."""
 
     def number(self, value: ast.expr, scope: ast.AST, line: int, depth: int = _DEPTH) -> int:
         """The line that took a number out of a tensor, of which a value is computed; 0 where that is not certain.
@@ -152,8 +156,11 @@ class _Text:
         """Of what a name is given, the last up to a line, where all of it is numbers that were taken out."""
         found = 0
         for value, position, at in values:
-            if isinstance(value, ast.Constant) or (isinstance(value, ast.List) and not value.elts):
+            if at == self._own:
                 continue
+            given = _element(value, position) if value is not None and position is not None else value
+            if isinstance(given, ast.Constant) or (isinstance(given, ast.List) and not given.elts):
+                continue  # (what it begins with, also beside others: ``loss, bonus = 0.0, 0.0``)
             taken = 0
             if value is not None and position is None:
                 taken = self.number(value, scope, at, depth - 1)
@@ -174,9 +181,9 @@ class _Text:
         found = 0
         for method in (one for one in owner.body if isinstance(one, Function)):
             for node in ast.walk(method):
-                if not isinstance(node, ast.Assign) or isinstance(node.value, ast.Constant):
+                if not isinstance(node, Stored) or isinstance(node.value, ast.Constant):
                     continue
-                if any(isinstance(target, ast.Attribute) and target.attr == value.attr for target in node.targets):
+                if any(isinstance(target, ast.Attribute) and target.attr == value.attr for target in _targets(node)):
                     found = self.number(node.value, method, node.lineno, depth - 1)
                     if not found:
                         return 0
@@ -188,9 +195,9 @@ class _Text:
             return 0
         key, found = value.slice.value, 0
         for node in ast.walk(scope):
-            if not isinstance(node, ast.Assign):
+            if not isinstance(node, Stored):
                 continue
-            for target in node.targets:
+            for target in _targets(node):
                 item: ast.expr | None = None
                 if isinstance(target, ast.Subscript) and ast.unparse(target) == ast.unparse(value):
                     item = node.value
@@ -231,6 +238,10 @@ def _element(value: ast.expr, key: _Key) -> ast.expr | None:
             if isinstance(name, ast.Constant) and name.value == key:
                 return item
     return None
+
+
+def _targets(statement: Stored) -> list[ast.expr]:
+    return statement.targets if isinstance(statement, ast.Assign) else [statement.target]
 
 
 def _own(function: ast.AST) -> Iterator[ast.AST]:
