@@ -10,6 +10,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.behind_births import behind_birth
 from gradscope.analysis.facts.leaf_gradients.births_of_nan import Birth, Births, is_masked
+from gradscope.analysis.facts.leaf_gradients.nan_in_data import NanInData, nan_in_data
 from gradscope.analysis.facts.leaf_gradients.nan_of_sizes import NanOfSize, nan_of_size
 from gradscope.analysis.facts.leaf_gradients.vanished_eps import VanishedEps, in_half_precision, vanished_eps
 from gradscope.analysis.facts.modules.places_of_modules import only_module
@@ -172,7 +173,27 @@ def _finding(sources: Sources, looks: list[PassLook]) -> Finding:
         vanished = vanished_eps(sources.index, optimizers, birth.leaf, look.op)
         if vanished is not None:
             return _without_eps(sources, look, birth, vanished)
+    if birth is None and not look.bad_roots:
+        data = nan_in_data(sources.index, sources.passes, look, sources.looks)
+        if data is not None:
+            return _of_data(sources, look, data)
     return _unknown(sources, looks, birth)
+
+
+def _of_data(sources: Sources, look: PassLook, found: NanInData) -> Finding:
+    """By the call that takes data with NaN in, of which the loss leaves out what it makes of them."""
+    index, number = sources.index, _number(sources, found.look)
+    name = sources.names.at(found.tensor, found.op)
+    held = "which holds NaN" if found.is_same else f"which held NaN when backward pass {number} came"
+    return sources.finding(
+        f"Line {index.op_line(found.op)}: {index.call_name(found.op)} takes in {name}, {held}: {_seen(sources, look)}",
+        why="the loss leaves out what it makes of these values, but their gradient is 0 * NaN, which is NaN",
+        op=found.op,
+        tensors=look.bad_gradients,
+        causes=sources.cause("used", found.op),
+        evidence=[Evidence("events", look.event), Evidence("ops", look.op), Evidence("events", found.look.event)],
+        advice="Leave them out of its inputs, and not out of its result.",
+    )
 
 
 def _seen(sources: Sources, look: PassLook) -> str:
