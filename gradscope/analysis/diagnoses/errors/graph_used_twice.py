@@ -16,6 +16,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.passed_uncut import passed_uncut
 from gradscope.analysis.diagnoses.rerun_causes import OF_LEFT, left_behind, owned
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.graphs.wholes_of_parts import node_of_whole
 from gradscope.analysis.facts.modes.graphs_in_training import left_without_graph
 from gradscope.analysis.facts.modules.module_words import module_word
 from gradscope.analysis.facts.program.results_dropped import results_dropped
@@ -64,7 +65,8 @@ def _entries(sources: Sources, op: int, root: int) -> dict[int, int]:
     for used_up, nodes in reached.items():
         kept = _kept_before(sources, set(nodes), root, used_up, op)
         for node in nodes:
-            for entry in kept.get(node) or [_seen_before(sources, node, came_from)]:
+            whole = node_of_whole(index, passes, node, used_up, op)
+            for entry in [whole] if whole >= 0 else kept.get(node) or [_seen_before(sources, node, came_from)]:
                 found.setdefault(entry, used_up)
     return found
 

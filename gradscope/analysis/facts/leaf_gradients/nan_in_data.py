@@ -34,7 +34,7 @@ class NanInData(NamedTuple):
     """It was seen in this tensor, which nothing has written to meanwhile; else in what the same call took later."""
 
 
-class _Kept(NamedTuple):
+class _Data(NamedTuple):
     """Data that a node keeps."""
 
     op: int
@@ -81,7 +81,7 @@ def _kept_data(
     pass_op: int,
     bad: Collection[tuple[int, str]] | None = None,
     seen: Collection[int] = (),
-) -> Iterator[_Kept]:
+) -> Iterator[_Data]:
     """The numbers without a graph that the nodes of a pass keep of what their calls took.
 
     Args:
@@ -103,7 +103,7 @@ def _kept_data(
                 continue
             is_wanted = bad is None or row.tensor in seen or (node, text(row.attr)) in bad
             if is_wanted and not index.requires_grad(row.tensor, op):
-                yield _Kept(op, row.tensor, names[node], row.attr, index.op_statement[op])
+                yield _Data(op, row.tensor, names[node], row.attr, index.op_statement[op])
 
 
 class _Origins:
