@@ -30,8 +30,11 @@ class NameFilter(NamedTuple):
     """Whether it chooses any of the names at all."""
 
 
-class _Filter(NamedTuple):
+class ParameterFilter(NamedTuple):
+    """A loop over ``named_parameters()``."""
+
     name: str
+    """The variable that has the names."""
     parameter: str
     node: ast.For | ast.ListComp | ast.GeneratorExp | ast.SetComp | ast.DictComp
     tests: tuple[ast.expr, ...]
@@ -55,17 +58,17 @@ def filters_that_leave_out(text: str, name: str, names: Collection[str], held: C
     if tree is None or "named_parameters" not in text:
         return []
     found: list[NameFilter] = []
-    filters, constants = list(_filters(tree)), constants_of(tree)
-    if not any((_chosen(one, other, constants) or (False,))[0] for one in filters for other in held):
+    filters, constants = list(filters_of(tree)), constants_of(tree)
+    if not any((chosen_by(one, other, constants) or (False,))[0] for one in filters for other in held):
         parts = name.split(".")
         ends = [".".join(parts[first:]) for first in range(1, len(parts))]
-        if any((_chosen(one, end, constants) or (True,))[0] for one in filters for end in ends):
+        if any((chosen_by(one, end, constants) or (True,))[0] for one in filters for end in ends):
             return []
     for one in filters:
-        chosen = _chosen(one, name, constants)
+        chosen = chosen_by(one, name, constants)
         if chosen is None or chosen[0] is not False:
             return []
-        others = [_chosen(one, other, constants) for other in names]
+        others = [chosen_by(one, other, constants) for other in names]
         if None in others or not chosen[1]:
             return []
         matches = any(other is not None and other[0] for other in others)
@@ -87,7 +90,7 @@ def choice_given(text: str, line: int) -> tuple[int, int] | None:
         for one in ast.walk(user)
         if isinstance(one, ast.Name)
     }
-    chosen = [one.node for one in _filters(tree) if not isinstance(one.node, ast.For)]
+    chosen = [one.node for one in filters_of(tree) if not isinstance(one.node, ast.For)]
     stored = [
         node.value
         for node in users
@@ -110,12 +113,12 @@ def holds_for(test: ast.expr, name: str, variables: tuple[str, str], known: dict
     return None if value is _UNKNOWN else bool(value)
 
 
-def _filters(tree: ast.AST) -> Iterator[_Filter]:
+def filters_of(tree: ast.AST) -> Iterator[ParameterFilter]:
     """Loops and comprehensions over ``named_parameters()`` that choose some of them."""
     for node in ast.walk(tree):
         if isinstance(node, ast.For) and (names := _pair(node.target, node.iter)):
-            if any(isinstance(one, ast.If) for one in ast.walk(node)) and _puts(node, names[1]):
-                yield _Filter(*names, node, ())
+            if any(isinstance(one, ast.If) for one in ast.walk(node)) and puts(node, names[1]):
+                yield ParameterFilter(*names, node, ())
         elif isinstance(node, ast.ListComp | ast.GeneratorExp | ast.SetComp | ast.DictComp):
             (first, *others) = node.generators
             names = _pair(first.target, first.iter)
@@ -123,7 +126,7 @@ def _filters(tree: ast.AST) -> Iterator[_Filter]:
             is_kept = names is not None and isinstance(kept, ast.Name) and kept.id == names[1]
             tested = {one.id for test in first.ifs for one in ast.walk(test) if isinstance(one, ast.Name)}
             if names is not None and is_kept and names[0] in tested and not others:
-                yield _Filter(*names, node, tuple(first.ifs))
+                yield ParameterFilter(*names, node, tuple(first.ifs))
 
 
 def _pair(target: ast.expr, iterated: ast.expr) -> tuple[str, str] | None:
@@ -135,7 +138,8 @@ def _pair(target: ast.expr, iterated: ast.expr) -> tuple[str, str] | None:
     return (names[0], names[1]) if len(names) == 2 else None
 
 
-def _puts(node: ast.AST, parameter: str) -> bool:
+def puts(node: ast.AST, parameter: str) -> bool:
+    """Whether a statement, or one within it, puts a variable into something."""
     return any(_is_put(one, parameter) for one in ast.walk(node) if isinstance(one, ast.stmt))
 
 
@@ -152,7 +156,7 @@ def _is_put(statement: ast.stmt, parameter: str) -> bool:
     return any(isinstance(part, ast.Name) and part.id == parameter for one in given for part in ast.walk(one))
 
 
-def _chosen(one: _Filter, name: str, constants: dict[str, Any]) -> tuple[bool, list[_Lines]] | None:
+def chosen_by(one: ParameterFilter, name: str, constants: dict[str, Any]) -> tuple[bool, list[_Lines]] | None:
     """Whether a filter has the parameter of a name, and the conditions that decided; None where that is not known."""
     known = {**constants, one.name: name}
     if not isinstance(one.node, ast.For):
