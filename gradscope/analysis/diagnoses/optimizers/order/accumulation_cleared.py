@@ -1,4 +1,4 @@
-"""Gradients of several passes that were to be added up, and of which only the last ones' reach the step."""
+"""Gradients of several passes that were to be added up, and of which only some ones' reach the step."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.cleared_remainders import cleared_remainders
 from gradscope.analysis.facts.leaf_gradients.kept_gradients import owners_kept
 from gradscope.analysis.facts.leaf_gradients.numbers_of_gradients import is_for_numbers
+from gradscope.analysis.facts.leaf_gradients.passes_in_vain import PassesInVain, passes_in_vain
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
@@ -38,6 +39,7 @@ class _Dropped(NamedTuple):
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for the parameters that one line steps and one line clears."""
     yield from _find_at_rounds(sources)
+    yield from _find_of_lines(sources)
     index, lives = sources.index, sources.lives
     watched = {
         tensor for hook in sources.hooks.all if hook.is_on_tensor for one in hook.registered for tensor in one.tensors
@@ -91,6 +93,47 @@ def _find_at_rounds(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("ops", cleared) for _, cleared, _ in found.gone[-STEPS:]],
             advice="Clear after each step only; or count the passes anew there, if what is left over is to be dropped.",
         )
+
+
+def _find_of_lines(sources: Sources) -> Iterator[Finding]:
+    """The lines whose passes give gradients that never reach a step, while those of others do."""
+    if any(not hook.kind.startswith("forward") for hook in sources.hooks.all):
+        return  # (such a pass may have been run for what a hook takes of it)
+    kept: set[int] | None = None
+    for found in passes_in_vain(sources.index, sources.lives):
+        kept = owners_kept(sources.index, sources.lives) if kept is None else kept
+        if kept.isdisjoint(found.tensors):
+            yield _of_line(sources, found)
+
+
+def _of_line(sources: Sources, found: PassesInVain) -> Finding:
+    index, last = sources.index, found.passes[-1]
+    where, cleared = call_that_clears(sources, found.cleared, last)
+    applied, step = index.op_line(found.applied), found.before
+    symptom = (
+        f"Line {index.op_line(last)}: no step applied what the {index.times(found.passes):,} backward passes of this "
+        f"line gave {sources.listed([sources.names.of(tensor) for tensor in found.tensors])}, and nothing else used it"
+    )
+    if step >= 0:
+        why = (
+            f"line {index.op_line(step)} ({index.call_name(step).removeprefix('optim.')}) has stepped before, and "
+            f"{where} clears it before the next step, which applies what line {applied} gives"
+        )
+        causes = [*sources.cause("backward", last), *sources.cause("step", step), *cleared]
+        advice = "Step after this pass."
+    else:
+        why = f"{where} clears it before the pass of line {applied}, whose gradients the next step applies"
+        causes = [*sources.cause("backward", last), *cleared]
+        advice = "Clear before both passes."
+    return sources.finding(
+        symptom,
+        why=why,
+        op=last,
+        tensors=list(found.tensors),
+        causes=causes,
+        evidence=[Evidence("ops", found.cleared), Evidence("ops", found.applied)],
+        advice=advice,
+    )
 
 
 def _gradients_of(lives: GradientLives, tensors: list[int]) -> Iterator[int]:
@@ -164,19 +207,21 @@ def _is_stepped(lives: GradientLives, one: int) -> bool:
 
 DIAGNOSIS = Diagnosis(
     code="accumulation-cleared",
-    title="of several backward passes only the last ones' gradients reach the step",
+    title="of several backward passes only some ones' gradients reach the step",
     severity="warning",
     explanation=Explanation(
         meaning="""Before each step the same line ran backward several times, and each time the gradients of the pass
             before had been cleared without anybody having used them for more than a number, such as a norm for a log.
             The step applied those of the last pass. Or each step came after equally many passes, and a line that runs
-            after another number of them cleared what was added up for some steps.""",
+            after another number of them cleared what was added up for some steps. Or what all passes
+            of one line gave was cleared each time before a step, and nothing had used it.""",
         reason="""Backward adds to .grad, which is how gradients of several small batches become those of a large one.
             zero_grad() before every pass takes away what was added up so far; no error tells. At the begin of each
             epoch it takes away what the one before left over, while a count of passes that goes on lets the next step
-            come as if it were there.""",
+            come as if it were there. A loss of its own whose pass comes between a step and zero_grad() has no
+            effect at all.""",
         remedy="""Call zero_grad() as often as step(): right after it, or before the first of the batches that belong
-            together.""",
+            together. Run the pass of a second loss before the step.""",
     ),
     example=Example(
         shows="""\
