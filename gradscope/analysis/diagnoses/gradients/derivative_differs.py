@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
@@ -12,6 +13,7 @@ from gradscope.analysis.facts.derivatives.drawn_factors import DRAWS, drawing_fu
 from gradscope.analysis.facts.derivatives.factors_left_out import FactorLeftOut, factor_left_out, places_of
 from gradscope.analysis.facts.derivatives.function_sources import Lines, WrittenBackward
 from gradscope.analysis.facts.derivatives.vjps_of_ones import VjpOfOnes, vjp_of_ones
+from gradscope.analysis.facts.losses.clamped_formulas import OtherMask, other_mask
 from gradscope.analysis.facts.losses.complex_formulas import without_conjugate
 from gradscope.analysis.facts.losses.scalar_formulas import WrongDerivative, wrong_derivatives
 from gradscope.analysis.facts.losses.wrong_axes import WrongAxis, wrong_axis
@@ -51,6 +53,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 yield _without_conjugate(sources, written, node, lacking)
         elif found := list(wrong_derivatives(written)):
             yield _finding(sources, written, node, found)
+        elif (mask := other_mask(written)) is not None:
+            yield _masked_by_another(sources, written, node, mask)
         else:
             left_out = factor_left_out(written, recording.files[written.file].text)
             if left_out is not None and _is_number(sources, written, left_out):
@@ -75,6 +79,32 @@ def _weighted_too_late(sources: Sources, written: WrittenBackward, found: VjpOfO
         causes=sources.causes_at("returned", lines),
         evidence=[Evidence("nodes", found.node), *([Evidence("ops", found.mixes)] if found.mixes >= 0 else [])],
         advice=f"Ask for it with {product.incoming}, and return that as it is.",
+    )
+
+
+def _masked_by_another(sources: Sources, written: WrittenBackward, node: int, found: OtherMask) -> Finding:
+    forward, lines = f"{written.name}.forward", dict[Lines, None]()
+    for one in found.compared:
+        of_backward = written.definition.lineno <= one.lineno <= (written.definition.end_lineno or 0)
+        lines[written.lines_of(one) if of_backward else written.lines_of(one)._replace(function=forward)] = None
+    op, other = sources.index.recording.nodes.column("op")[node], sources.index.node_tensor[node]
+    where = numbers(one.line for one in lines)
+    asked = listed(list(dict.fromkeys(ast.unparse(one) for one in found.compared)))
+    at = ", ".join(f"{name} = {value:.2f}" for name, value in found.at.items())
+    does = (
+        "lets a gradient through where forward gives the bound"
+        if found.lets_through
+        else ("gives no gradient where forward does not clamp")
+    )
+    return sources.finding(
+        f"Line{'s' * (' and ' in where)} {where}: {written.name}'s backward masks the gradient for "
+        f"{listed(list(found.arguments))} by {asked}, and what forward clamps is {ast.unparse(found.is_clamped)}",
+        why=f"at {at} it {does}",
+        op=min(op, sources.index.op_count - 1),
+        tensors=[other] if other >= 0 else [],
+        causes=sources.causes_at("returned", lines),
+        evidence=[Evidence("nodes", node)],
+        advice="Compare the value that is clamped with the bounds.",
     )
 
 
@@ -234,7 +264,8 @@ DIAGNOSIS = Diagnosis(
             keeps in ctx, and backward never reads that. Or it gives one number for each row of a square matrix, and
             backward multiplies the matrix by their gradients along its columns. Or backward asks for the gradient of
             the sum of all outputs (a vector-Jacobian product with ones) and multiplies that by what comes in, where
-            forward mixes the elements of its input.""",
+            forward mixes the elements of its input. Or forward clamps one value, and backward compares another one
+            with the same bounds to tell where the gradient passes.""",
         reason="""autograd takes what a backward returns as it is. A factor that is missing, a sign, the product rule
             with its factors in each other's place have the right shape, and training goes on with wrong
             gradients.""",

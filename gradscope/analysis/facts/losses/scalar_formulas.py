@@ -311,7 +311,7 @@ class FormulaRun:
         known = self._known(name)
         if name in _AS_IT_IS:
             return self._number(owner)
-        is_function = _is_library(owner)  # (of one element the sum is the element)
+        is_function = self.is_library(owner)  # (of one element the sum is the element)
         if name in ("sum", "sum_to_size") and self._is_backward:
             return self._number(node.args[0] if is_function else owner)
         if known is None:
@@ -322,9 +322,9 @@ class FormulaRun:
         value = known(*map(self._number, arguments))
         return value.real if self.kind is float else complex(value)
 
-
-def _is_library(owner: ast.expr) -> bool:
-    """Whether functions are called of a module: ``torch``, ``F``, ``torch.nn.functional``, ``math``."""
-    while isinstance(owner, ast.Attribute):
-        owner = owner.value
-    return isinstance(owner, ast.Name) and owner.id in ("torch", "F", "math", "nn", "functional")
+    @staticmethod
+    def is_library(owner: ast.expr) -> bool:
+        """Whether functions are called of a module: ``torch``, ``F``, ``torch.nn.functional``, ``math``."""
+        while isinstance(owner, ast.Attribute):
+            owner = owner.value
+        return isinstance(owner, ast.Name) and owner.id in ("torch", "F", "math", "nn", "functional")
