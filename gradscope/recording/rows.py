@@ -135,7 +135,10 @@ class EventKind(IntEnum):
     groups in the place of some that the program keeps (``regrouped``), and a ``rate`` was written into one of these
     since (``stray``). Or the rate of one group changed again and again, while others' ``stays`` (``uneven``), or all
     have changed by now (``even``). Or a scheduler that was made for some steps (``of``) had made them (a cosine: four
-    times as many; ``over``), with the ``rates`` then and that of the ``first`` step. The subject is the optimizer's."""
+    times as many; ``over``), with the ``rates`` then and that of the ``first`` step. Or a scheduler set ``rates`` of
+    some ``groups`` in place of those that were ``written`` by hand (``overwritten``, twice at most), so many ``steps``
+    after one had set them before, which found other rates than the step before ``moves`` times, and where ``made`` when
+    it was that. The subject is the optimizer's."""
     TRAINING_MODE = 9
     """``train()`` or ``eval()`` was called on a module; its parameters are with the first such event of a module.
     ``through`` has the spans of the functions around, the innermost first, where there is more than one."""

@@ -377,6 +377,7 @@ _ENTRIES = (
     Entry("optimizers.learning_rates.schedule_begins_anew", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.learning_rates.one_rate_for_all", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.learning_rates.rate_of_lost_group", _an_event(EventKind.LEARNING_RATE)),
+    Entry("optimizers.learning_rates.rate_written_over", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.learning_rates.rate_of_one_group", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.learning_rates.rate_as_factor", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.learning_rates.setting_ignored", _an_event(EventKind.OPTIMIZER, EventKind.LEARNING_RATE)),

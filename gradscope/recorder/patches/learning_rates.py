@@ -2,7 +2,7 @@
 
 Of the steps, only those are noted at which a rate becomes zero (or so small) or is so no more, and the first; and that
 a scheduler goes on stepping without its optimizer, or not any more. So is a state that changes the rates when it is
-loaded, and a scheduler that begins with others right after that.
+loaded, and a scheduler that begins with others right after that, or sets others than were written by hand.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ _PERIODS = 4
 """Descents and ascents of a cosine after which it is taken to have gone past its end."""
 _CHANGES = 4
 """Times that the rate of one group has changed, from which on it is noted that another one's has not."""
+_TWICE = 2
+"""How often rates that are overwritten are noted: once may be a mistake, and again a schedule of both."""
 _BY_COUNT = (LambdaLR, OneCycleLR, CyclicLR)
 """Schedulers whose rates follow from how often they have stepped alone: others go on from those that they find."""
 _idle: WeakKeyDictionary[Any, tuple[int, int]] = WeakKeyDictionary()
@@ -73,10 +75,28 @@ _set_back: WeakKeyDictionary[Optimizer, _RatesSetBack] = WeakKeyDictionary()
 """The optimizers to which that happened before their first steps."""
 
 
+class _RatesSet(NamedTuple):
+    """What the last step of a scheduler set."""
+
+    rates: list[Any]
+    """Of each group, a list that nobody else changes."""
+    steps: int
+    """How many steps its optimizer had made then."""
+    moves: int
+    """How often these had found other rates than the one before."""
+
+
+_set_last: WeakKeyDictionary[Optimizer, _RatesSet] = WeakKeyDictionary()
+"""For an optimizer: the rates that a scheduler set last, where no state was loaded since."""
+
+
 class _Stepping:
     """What is known of an optimizer that steps."""
 
-    __slots__ = ("attributes", "beside", "changes", "first", "has_gone_on", "is_uneven", "rates", "steps", "zero")
+    __slots__ = (
+        *("attributes", "beside", "changes", "first", "has_gone_on", "is_uneven", "moves", "overwritten", "rates"),
+        *("steps", "zero"),
+    )
 
     def __init__(self) -> None:
         self.steps = 0
@@ -96,6 +116,10 @@ class _Stepping:
         """The largest rate with which it made its first step."""
         self.has_gone_on: bool | None = None
         """Where it was noted that a scheduler steps without it: whether it has stepped since."""
+        self.moves = 0
+        """Steps that found other rates than the one before."""
+        self.overwritten = 0
+        """How often it was noted that a scheduler set other rates than were written by hand."""
 
 
 _known: WeakKeyDictionary[Optimizer, _Stepping] = WeakKeyDictionary()
@@ -118,6 +142,7 @@ def before_step(optimizer: Optimizer, *_: Any) -> None:
         _look_beside(optimizer, known, sys._getframe(1))
     rates = _known_rates(optimizer)
     if rates != known.rates:
+        known.moves += 1
         if len(rates) > 1 and known.rates is not None and len(known.rates) == len(rates):
             _count_changes(optimizer, known, rates, sys._getframe(1))
         _look_at(optimizer, known, rates, sys._getframe(1))
@@ -180,6 +205,7 @@ def forget() -> None:
     _idle.clear()
     _restored.clear()
     _set_back.clear()
+    _set_last.clear()
 
 
 def scheduler_made(init: Callable[..., None]) -> Callable[..., None]:
@@ -209,6 +235,7 @@ def loading_reported(load_state_dict: Callable[..., None]) -> Callable[..., None
     def loads(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
         before, first = _known_rates(optimizer), _first_rates(optimizer)
         load_state_dict(optimizer, *args, **kwargs)
+        _set_last.pop(optimizer, None)
         if is_dynamo_compiling() or not is_ours_on_top():
             return
         after = _known_rates(optimizer)
@@ -266,8 +293,11 @@ def scheduler_stepped(update: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(update)
     def updates(scheduler: Any, *args: Any, **kwargs: Any) -> None:
-        update(scheduler, *args, **kwargs)
         optimizer = scheduler.optimizer
+        written = _written_since(optimizer, scheduler)
+        update(scheduler, *args, **kwargs)
+        if written and not is_dynamo_compiling() and is_ours_on_top():
+            _report_overwritten(scheduler, written, sys._getframe(1))
         if scheduler._step_count == _FIRST and not is_dynamo_compiling() and is_ours_on_top():
             call = "first" if getattr(optimizer, "_opt_called", False) else "early"
             _report(optimizer, {"scheduler": type(scheduler).__name__, "call": call}, sys._getframe(1))
@@ -280,11 +310,54 @@ def scheduler_stepped(update: Callable[..., None]) -> Callable[..., None]:
             first = _known[optimizer].first if optimizer in _known else None
             _report(optimizer, {**detail, "first": first, "rates": _known_rates(optimizer)}, sys._getframe(1))
         known = _known.get(optimizer)
+        if type(scheduler) in _BY_COUNT:
+            steps, moves = (known.steps, known.moves) if known is not None else (0, 0)
+            _set_last[optimizer] = _RatesSet(scheduler._last_lr, steps, moves)
         if known is not None and known.has_gone_on is None and _steps_alone(scheduler, known.steps):
             known.has_gone_on = False
             _report(optimizer, {"scheduler": type(scheduler).__name__, "call": "idle"}, sys._getframe(1))
 
     return updates
+
+
+def _written_since(optimizer: Optimizer, scheduler: Any) -> dict[int, float]:
+    """By group the rates that are others than a scheduler set last, where this one sets them whatever they are."""
+    last = _set_last.get(optimizer)
+    if last is None:
+        return {}
+    if type(scheduler) not in _BY_COUNT or len(last.rates) != len(optimizer.param_groups):
+        del _set_last[optimizer]  # (what it sets is not looked at)
+        return {}
+    pairs = enumerate(zip(optimizer.param_groups, last.rates, strict=True))
+    return {
+        number: group["lr"]
+        for number, (group, rate) in pairs
+        if group["lr"] is not rate and {type(group["lr"]), type(rate)} <= {int, float} and group["lr"] != rate
+    }
+
+
+def _report_overwritten(scheduler: Any, written: dict[int, float], frame: FrameType) -> None:
+    """Note, twice for an optimizer, that a step of a scheduler set other rates than had been written by hand.
+
+    So does a second LambdaLR when it is made, as it goes by the rates that the first one began with.
+    """
+    optimizer = scheduler.optimizer
+    known, last, rates = _known.get(optimizer), _set_last[optimizer], _known_rates(optimizer)
+    lost = [number for number, rate in written.items() if rates[number] != rate]
+    is_made = scheduler._step_count < _FIRST
+    if known is None or not lost or known.overwritten >= _TWICE or (is_made and type(scheduler) is not LambdaLR):
+        return
+    known.overwritten += 1
+    detail = {
+        "groups": lost,
+        "written": [written[number] for number in lost],
+        "rates": [rates[number] for number in lost],
+        "base": [scheduler.base_lrs[number] for number in lost],
+        "steps": known.steps - last.steps,
+        "moves": known.moves - last.moves,
+        "made": is_made,
+    }
+    _report(optimizer, {"scheduler": type(scheduler).__name__, "call": "overwritten", **detail}, frame)
 
 
 def _length_of(scheduler: Any) -> int:

@@ -88,7 +88,7 @@ class _Clamped(NamedTuple):
         return self.low < self.high and min(abs(self.value - self.low), abs(self.value - self.high)) > _APART
 
 
-class _Compared(NamedTuple):
+class _ComparedWithBound(NamedTuple):
     left: float
     right: float
     node: ast.expr
@@ -101,10 +101,10 @@ class _Compared(NamedTuple):
         return None
 
 
-class _Row(NamedTuple):
+class _PointOfClamp(NamedTuple):
     values: dict[str, float]
     clamped: _Clamped
-    compared: list[_Compared]
+    compared: list[_ComparedWithBound]
     open_slopes: list[float]
     """The derivatives by the arguments that forward would have if it did not clamp."""
     gives: list[float | None]
@@ -119,7 +119,7 @@ def other_mask(written: WrittenBackward) -> OtherMask | None:
     names = [one.arg for one in forward.args.args][1:]
     if not 0 < len(names) <= _ARGUMENTS or len(written.definition.args.args) != 2:
         return None
-    draws, rows = Random(0), list[_Row]()
+    draws, rows = Random(0), list[_PointOfClamp]()
     for _ in range(_POINTS):
         values = {name: draws.uniform(-_LARGEST, _LARGEST) for name in names}
         try:
@@ -133,7 +133,7 @@ def other_mask(written: WrittenBackward) -> OtherMask | None:
     return _judged(names, rows)
 
 
-def _judged(names: list[str], rows: list[_Row]) -> OtherMask | None:
+def _judged(names: list[str], rows: list[_PointOfClamp]) -> OtherMask | None:
     within = sum(row.clamped.is_within for row in rows)
     if min(within, len(rows) - within) < _ENOUGH or not all(row.compared for row in rows):
         return None
@@ -160,14 +160,14 @@ def _is_alike(one: float | None, other: float) -> bool:
     return one is not None and math.isclose(abs(one), abs(other), abs_tol=1e-6)
 
 
-def _wrong(position: int, rows: list[_Row], is_of_result: bool) -> list[_Row]:
+def _wrong(position: int, rows: list[_PointOfClamp], is_of_result: bool) -> list[_PointOfClamp]:
     """The points at which a gradient is there although forward clamps, or is not although it does not.
 
     None of them where it is anything else than the right one between the bounds with a mask before it: one that leaves
     something out, or asks whether the result of the clamp is within its bounds, which it always is.
     """
     passed = kept_back = 0
-    wrong: list[_Row] = []
+    wrong: list[_PointOfClamp] = []
     for row in rows:
         given, slope = row.gives[position], row.open_slopes[position]
         if given is None:
@@ -183,7 +183,7 @@ def _wrong(position: int, rows: list[_Row], is_of_result: bool) -> list[_Row]:
     return wrong if passed >= _SURE <= len(wrong) and (kept_back >= _SURE or is_of_result) else []
 
 
-def _row(written: WrittenBackward, forward: Definition, values: dict[str, float]) -> _Row | None:
+def _row(written: WrittenBackward, forward: Definition, values: dict[str, float]) -> _PointOfClamp | None:
     """What is known at one point; None where it is too near to a bound, or backward goes by what comes in."""
     kept = _ClampedRun(forward, values)
     kept.returned()
@@ -202,7 +202,7 @@ def _row(written: WrittenBackward, forward: Definition, values: dict[str, float]
         one is not None and not math.isclose(one, other or 0, abs_tol=1e-9) for one, other in zip(*gives, strict=True)
     ):
         raise UnknownFormulaError
-    return _Row(values, clamped, compared, [_open_slope(forward, values, name) for name in values], gives[0])
+    return _PointOfClamp(values, clamped, compared, [_open_slope(forward, values, name) for name in values], gives[0])
 
 
 def _elements(value: object, count: int, incoming: float) -> list[float | None]:
@@ -235,7 +235,7 @@ class _ClampedRun(FormulaRun):
     ) -> None:
         super().__init__(definition, values, kept)
         self.clamped: list[_Clamped] = []
-        self.compared: list[_Compared] = []
+        self.compared: list[_ComparedWithBound] = []
         self._is_open = is_open
 
     def _run(self, statement: ast.stmt) -> None:
@@ -262,7 +262,7 @@ class _ClampedRun(FormulaRun):
         return super()._value(node)
 
     def _compare(self, how: str, node: ast.expr, left: ast.expr, right: ast.expr) -> float:
-        one = _Compared(self._real(left), self._real(right), node)
+        one = _ComparedWithBound(self._real(left), self._real(right), node)
         self.compared.append(one)
         return float(_COMPARED[how](one.left, one.right))
 
