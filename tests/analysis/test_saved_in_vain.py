@@ -267,3 +267,10 @@ def test_of_a_target_that_is_detached_where_it_is_computed_one_run_counts(
 ) -> None:
     answers = build(recorded(TARGETS.format(runs, samples))).answers
     assert [one.code for one in answers if one.code == "saved-in-vain"] == codes
+    called = TARGETS.replace(".detach()", "").replace("goal(x))", "goal(x).detach())")
+    kept = called.replace("for _ in", "seen = []\nfor _ in").replace(
+        "goal(x).detach()", "(seen.append(goal(x)), seen[-1])[1].detach()"
+    )
+    for source, expected in ((called, codes), (kept, ["saved-in-vain"])):
+        answers = build(recorded(source.format(runs, samples))).answers
+        assert [one.code for one in answers if one.code == "saved-in-vain"] == expected

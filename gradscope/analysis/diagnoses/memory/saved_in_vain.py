@@ -92,13 +92,15 @@ def _made_from_kept(sources: Sources) -> set[int]:
 
 
 def _detached(sources: Sources) -> tuple[set[int], set[int]]:
-    """Statements that compute what is detached by the same function: those that are not counted, and the others.
+    """Statements that compute what is detached: those that are not counted, and the others.
 
-    Not counted is what straight-through estimates take away again, ``w + (rounded(w) - w).detach()``, and what the
+    Not counted is what straight-through estimates take away again, ``w + (rounded(w) - w).detach()``, and what a
     function computes with no module for its next lines to cut off, ``mean = mean.detach()``. Of the others, as a target
-    by a network, the memory of one run counts: it is let go at the cut.
+    by a network in the same function, or what is gone with the call that detaches it, ``sample(weights).detach()``, the
+    memory of one run counts: it is let go at the cut.
     """
-    index, nodes = sources.index, sources.index.recording.tensors.column("node")
+    index, tensors = sources.index, sources.index.recording.tensors
+    nodes, died = tensors.column("node"), tensors.column("died")
     node_op, flags = index.recording.nodes.column("op"), index.recording.ops.column("flags")
     meant, others = set[int](), set[int]()
     for op in index.calls_of_methods("Tensor.detach"):
@@ -115,7 +117,7 @@ def _detached(sources: Sources) -> tuple[set[int], set[int]]:
                 is_beside = (where.file, where.function) == (here.file, here.function)
                 if is_estimate or (is_beside and where.line < here.line and not flags[at] & BELOW):
                     meant.add(index.op_statement[at])
-                elif is_beside:
+                elif is_beside or 0 <= died[difference] <= op + 1:
                     others.add(index.op_statement[at])
     return meant, others
 
