@@ -64,6 +64,13 @@ def test_the_call_that_takes_the_nan_in_is_named(taken: str, left: str, batches:
     assert ("takes in target, which holds NaN" if batches == "whole" else "held NaN when backward pass ") in text
 
 
+def test_where_every_op_is_looked_at_what_marks_the_missing_is_not_named() -> None:
+    source = program(TAKEN["smooth"], LEFT["chosen"], "chosen")
+    answers = build(recorded(source, nan=True)).answers
+    (answer,) = [one for one in answers if one.code == "gradient-not-finite"]
+    assert [cause.line for cause in answer.causes] == [line_of(source, "# taken in")]
+
+
 @pytest.mark.parametrize("batches", BATCHES)
 @pytest.mark.parametrize(
     "taken",

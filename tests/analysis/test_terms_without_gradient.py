@@ -185,6 +185,9 @@ for _ in range(2):
         ("(main, bonus) = [], 0.0", "main.append(-{})", "loss = sum(main)\n        loss = loss + bonus; return loss"),
         ("main, bonus = dict(policy=0.0), 0", "main['policy'] -= {} * 1.5", "return main['policy'] + 0.01 * bonus"),
         ("self.main, bonus = 0.0, 0.0", "self.main -= {} * 1.5", "return self.main + 0.01 * bonus"),
+        ("main, bonus = [], 0.0", "main.append({})", "return sum(-one for one in main) + 0.01 * bonus"),
+        ("main, bonus = [], 0.0", "main.append({})", "return sum(w * x for w, x in enumerate(main)) + bonus"),
+        ("main, bonus = [], 0.0", "main.append({})", "return sum(w * x for x, w in zip(main, (1, 2, 3))) + bonus"),
     ],
 )
 @pytest.mark.parametrize(("value", "count"), [("log_p[0, 1].item()", 1), ("log_p[0, 1]", 0)])
@@ -193,6 +196,15 @@ def test_a_term_that_is_summed_up_beside_others_is_followed(
 ) -> None:
     source = SUMMED.format(begun=begun, added=added.format(value), returned=returned)
     assert lines(source) == [line_of(source, "# out")] * count
+
+
+@pytest.mark.parametrize("average", ["np.mean", "statistics.fmean"])
+def test_an_average_of_numbers_is_a_number(average: str) -> None:
+    returned = f"return {average}(main) + 0.01 * bonus"
+    source = SUMMED.format(begun="main, bonus = [], 0.0", added="main.append(log_p[0, 1].item())", returned=returned)
+    source = source.replace("import torch", "import statistics\nimport numpy as np\nimport torch", 1)
+    assert lines(source) == [line_of(source, "# out")]
+    assert lines(source.replace("log_p[0, 1].item()", "log_p.detach()[0, 1].item()")) == []
 
 
 @pytest.mark.parametrize(

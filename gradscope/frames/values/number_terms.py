@@ -11,7 +11,8 @@ from gradscope.frames.syntax_trees import innermost, parsed
 _CONVERSIONS = frozenset(("float", "int", "round", "abs", "max", "min", "sum"))
 """Functions of Python's that give numbers; of what float() or a function of ``math`` is given it is known that it was a
 tensor where a call that takes values out of one was seen in its line."""
-_DEPTH = 6
+_AVERAGES = ("np.mean", "np.sum", "numpy.mean", "numpy.sum", "statistics.mean", "statistics.fmean")
+_DEPTH = 8
 """Names and calls that are followed from one to the next."""
 
 _Key = str | bytes | bool | int | float | complex | EllipsisType | None
@@ -142,6 +143,8 @@ class _Text:
                 )
             if _converts(value):
                 return next((at for one in value.args if (at := self.number(one, scope, line, depth - 1))), 0)
+            if ast.unparse(value.func) in _AVERAGES and value.args:
+                return self.number(value.args[0], scope, line, depth - 1)
             if isinstance(value.func, ast.Attribute) and value.func.attr == "values" and not value.args:
                 return self.number(value.func.value, scope, line, depth - 1)
             return self._returned(value, None, depth)
@@ -255,6 +258,19 @@ def _own(function: ast.AST) -> Iterator[ast.AST]:
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
+def _iterated(loop: ast.For | ast.comprehension, wanted: str) -> ast.expr | None:
+    """What has the items that a loop gives a name: ``for loss, weight in zip(losses, weights)``; None for no loop's."""
+    target, values = loop.target, loop.iter
+    if getattr(target, "id", "") == wanted:
+        return values
+    name = values.func.id if isinstance(values, ast.Call) and isinstance(values.func, ast.Name) else ""
+    names = [getattr(one, "id", "") for one in target.elts] if isinstance(target, ast.Tuple) else []
+    if not isinstance(values, ast.Call) or wanted not in names:
+        return None
+    at = names.index(wanted) - (name == "enumerate")
+    return values.args[at] if name in ("zip", "enumerate") and 0 <= at < len(values.args) else None
+
+
 def _assigned(scope: ast.AST, wanted: str) -> list[tuple[ast.expr | None, int | None, int]]:
     """What a name is given: the value (None: not known), which element of it (None: all of it), and the line."""
     found: list[tuple[ast.expr | None, int | None, int]] = []
@@ -267,8 +283,8 @@ def _assigned(scope: ast.AST, wanted: str) -> list[tuple[ast.expr | None, int | 
         elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
             if node.target.id == wanted:
                 found.append((node.value, None, node.lineno))
-        elif isinstance(node, ast.For) and getattr(node.target, "id", "") == wanted:
-            found.append((node.iter, None, node.lineno))
+        elif isinstance(node, (ast.For, ast.comprehension)) and (items := _iterated(node, wanted)) is not None:
+            found.append((items, None, items.lineno))
         elif isinstance(node, (ast.For, ast.comprehension, ast.NamedExpr)):
             found += ((None, None, 0) for one in ast.walk(node.target) if getattr(one, "id", "") == wanted)
         elif isinstance(node, ast.arg) and node.arg == wanted:

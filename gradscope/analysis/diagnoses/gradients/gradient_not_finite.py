@@ -90,6 +90,9 @@ _SPLITS = {"eigh": "eigenvalues", "eig": "eigenvalues", "svd": "singular values"
 """What a decomposition gives, whose derivative divides by the differences of these (torch.linalg.eigh's and svd's own
 documentation)."""
 
+_PUT_IN = ("__setitem__", "masked_fill", "masked_fill_", "fill_", "index_fill_", "full", "full_like")
+"""Functions that put a number into a tensor."""
+
 _MASKED = {
     "logaddexp": "both of its inputs are",
     "logaddexp2": "both of its inputs are",
@@ -161,6 +164,10 @@ def _finding(sources: Sources, looks: list[PassLook]) -> Finding:
     look = looks[-1]
     birth = Births(sources.index, sources.passes, born_in_ops(sources.events)).of(look)
     diverged = _diverged(sources, looks)
+    if not look.bad_roots and birth is not None and _is_put_in(sources, birth):
+        data = nan_in_data(sources.index, sources.passes, look, sources.looks)
+        if data is not None:
+            return _of_data(sources, look, data)
     if diverged is not None and (birth is None or not birth.is_derivative):
         return _divergence(sources, looks, *diverged)
     if birth is not None and birth.is_met:
@@ -178,6 +185,15 @@ def _finding(sources: Sources, looks: list[PassLook]) -> Finding:
         if data is not None:
             return _of_data(sources, look, data)
     return _unknown(sources, looks, birth)
+
+
+def _is_put_in(sources: Sources, birth: Birth) -> bool:
+    """Whether the NaN is one that the program put into data, where values are missing."""
+    index = sources.index
+    if not birth.is_nan or birth.op < 0 or index.func(birth.op).rpartition(".")[2] not in _PUT_IN:
+        return False
+    numbers_in = (*index.uses.of(birth.op), *index.tensors_made(birth.op))
+    return not any(index.requires_grad(one, birth.op + 1) for one in numbers_in)
 
 
 def _of_data(sources: Sources, look: PassLook, found: NanInData) -> Finding:
