@@ -44,12 +44,28 @@ def told(source: str) -> list[list[int]]:
         ("loss = penalty(real)", "loss = sum(p.pow(2).sum() for p in critic.parameters())"),
         ("if step % 2 == 0:", "for _ in range(2):"),
         ("pass  # behind", "second.zero_grad()"),
+        ("pass  # behind", "torch.nn.utils.clip_grad_norm_(critic.parameters(), 0.1)"),
     ],
-    ids=["penalty", "to zero", "decay", "twice", "another cleared"],
+    ids=["penalty", "to zero", "decay", "twice", "another cleared", "clipped"],
 )
 def test_a_loss_whose_pass_comes_after_the_step_is_told_of(old: str, new: str) -> None:
     source = LOOP.replace(old, new)
     assert told(source) == [[line_of(source, "# in vain"), line_of(source, "# steps"), line_of(source, "# clears")]]
+
+
+@pytest.mark.parametrize(
+    "helper",
+    [
+        "def run(loss):\n    loss.backward()",
+        "class Run:\n    def __call__(self, loss):\n        (loss / 2).backward()\nrun = Run()",
+    ],
+    ids=["function", "object"],
+)
+def test_a_helper_may_run_the_passes_of_all_losses(helper: str) -> None:
+    source = LOOP.replace("kept = []", "kept = []\n" + helper)
+    source = source.replace("critic(real).pow(2).mean().backward()", "run(critic(real).pow(2).mean())")
+    source = source.replace("loss.backward()  # in vain", "run(2 * loss)  # in vain")
+    assert told(source) == [[line_of(source, mark) for mark in ("# in vain", "# steps", "# clears")]]
 
 
 def test_so_is_one_that_is_cleared_before_the_pass_of_another_loss() -> None:
@@ -75,6 +91,7 @@ for step in range(6):
         (STEP, ""),
         ("optimizer.zero_grad()  # clears", "pass"),  # the next step applies it
         ("pass  # behind", "kept.append(critic[0].weight.grad.norm().item())"),
+        ("pass  # behind", "kept.append(torch.nn.utils.clip_grad_norm_(critic.parameters(), 9.0).item())"),
         ("pass  # behind", "kept += [p.grad for p in critic.parameters()]\n        print(kept[0].sum())"),
         ("pass  # behind", "kept.append(critic[0].weight.grad.numpy().copy())"),
         ("loss = penalty(real)", "loss = critic(other(real)).mean()"),
@@ -91,7 +108,18 @@ for step in range(6):
         ),
     ],
     ids=[
-        *("stepped", "before the step", "not cleared", "norm", "kept", "numpy", "for another", "not run", "once"),
+        *(
+            "stepped",
+            "before the step",
+            "not cleared",
+            "norm",
+            "norm of all",
+            "kept",
+            "numpy",
+            "for another",
+            "not run",
+            "once",
+        ),
         *("activation", "input", "hook"),
     ],
 )

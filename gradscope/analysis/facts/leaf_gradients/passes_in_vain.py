@@ -14,6 +14,7 @@ from gradscope.analysis.index import NOWHERE, Index
 from gradscope.recording import NONE
 from gradscope.recording.rows import OpKind
 
+_CLIPS = frozenset(("nn.utils.clip_grad_norm_", "nn.utils.clip_grad_value_"))
 _ROUNDS = 3
 """Steps that were made between such passes from which on it is told: passes before the first one may warm things up."""
 
@@ -66,14 +67,15 @@ def _in_vain(
 ) -> _InVain | None:
     """What became of the gradients of a pass; None where a step applied some of them, or anything else took them."""
     stepped = [tensor for tensor in tensors if tensor in lives.steps]
-    gone = {tensor: _gone(lives, tensor, one) for tensor in tensors}
+    gone = {tensor: _gone(index, lives, tensor, one) for tensor in tensors}
     if not stepped or any(gone[tensor] < 0 for tensor in stepped):
         return None
     for gradient in lives.given.get(one, ()):
         until = gone.get(lives.owners.get(gradient, NONE), NONE)
         # (a gradient that was taken away, not set to zero, is another tensor from then on: who has it has kept it)
         until = until if until in lives.zeroed.get(lives.owners.get(gradient, NONE), ()) else index.op_count
-        if any(one < use < until and use not in cleared_at for use in index.users.of(gradient)):
+        uses = [use for use in index.users.of(gradient) if one < use < until and use not in cleared_at]
+        if not all(_only_clips(index, use) for use in uses):
             return None
     tensor = stepped[0]
     cleared = gone[tensor]
@@ -88,10 +90,17 @@ def _in_vain(
     return _InVain(tuple(stepped), before if is_right_before else NONE, cleared, applied[-1], step)
 
 
-def _gone(lives: GradientLives, tensor: int, one: int) -> int:
+def _only_clips(index: Index, use: int) -> bool:
+    """Whether a call changes nothing but the gradients, and nobody looks at the norm that it gives."""
+    made = index.tensors_made(use) if index.func(use) in _CLIPS else ()
+    return index.func(use) in _CLIPS and not any(user > use for one in made for user in index.users.of(one))
+
+
+def _gone(index: Index, lives: GradientLives, tensor: int, one: int) -> int:
     """What cleared the gradient that a pass gave a tensor; NONE where a step or another gradient came first."""
     cleared = first_after(lives.cleared.get(tensor, []), one)
-    others = (first_after(ops.get(tensor, []), one) for ops in (lives.steps, lives.put))
+    put = [op for op in lives.put.get(tensor, ()) if index.func(op) not in _CLIPS]
+    others = (first_after(ops, one) for ops in (lives.steps.get(tensor, []), put))
     return NONE if any(one < other < cleared for other in others) else cleared
 
 
