@@ -272,6 +272,9 @@ class EventKind(IntEnum):
     """``functional_call`` was given tensors under ``keys`` that are no names of the module (``count`` keys ``of`` all),
     which it left out; they have the shapes of parameters of it that were given no value, by their ``names``. Of both
     the first are kept; the tensors are those left out (none within ``vmap``). Noted of a module's first calls."""
+    POLE = 180
+    """A call (the subject is its op) whose node keeps a value ``at`` which its derivative is infinite: a root or
+    a logarithm of 0, acos of 1. On the CPU, of small tensors; the first of a recording."""
 
 
 class Op(NamedTuple):

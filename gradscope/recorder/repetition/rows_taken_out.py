@@ -13,7 +13,9 @@ from gradscope.recording.column_marks import ByKind, RowOf
 from gradscope.recording.rows import EventKind
 from gradscope.recording.tables import Table
 
-_OF_AN_OP = frozenset(map(int, (EventKind.GRADIENTS, EventKind.RAISED, EventKind.FROZEN, EventKind.FACTOR)))
+_OF_AN_OP = frozenset(
+    map(int, (EventKind.GRADIENTS, EventKind.RAISED, EventKind.FROZEN, EventKind.FACTOR, EventKind.POLE))
+)
 """Events whose subject is an op."""
 
 _WITH_ROWS = frozenset(map(int, (EventKind.VALUES, EventKind.MEMORY_CHANGED)))

@@ -19,6 +19,7 @@ from gradscope.recorder.state.foreign_memory import ForeignMemory
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.state.moves import Moves, change_from, numbers
 from gradscope.recorder.state.node_numbers import OlderNumbers
+from gradscope.recorder.state.pole_looks import PoleLooks, has_pole
 from gradscope.recorder.state.same_numbers import SameNumbers
 from gradscope.recorder.state.tensors_in import PLAIN, tensors_in
 from gradscope.recorder.tape import Tape
@@ -97,6 +98,9 @@ class GraphNodes:
         self._accumulators: dict[int, int] = {}
         self._without_number: set[int] = set()
         self._types: dict[type, tuple[int, tuple[tuple[str, int], ...] | None]] = {}
+        self._with_poles: dict[type, tuple[tuple[str, int], ...]] = {}
+        """The attributes of types that the native core leaves to Python, as it does with Functions of the user's."""
+        self._poles = PoleLooks(tape)
         self._node_rows = tape.pending["nodes"]
         self._edge_rows = tape.pending["edges"]
         self._saved_rows = tape.pending["saved"]
@@ -317,7 +321,8 @@ class GraphNodes:
         return row
 
     def _describe(self, node: Any) -> tuple[int, tuple[tuple[str, int], ...] | None]:
-        """Name of a node's type, and the attributes in which it may keep tensors; None for a Function of the user's."""
+        """Name of a node's type, and the attributes in which it may keep tensors; None for a Function of the user's and
+        for what is looked at, too."""
         kind: type = type(node)
         known = self._types.get(kind)
         if known is None:
@@ -330,11 +335,16 @@ class GraphNodes:
                 return self.tape.text(own_name), None if is_users else ()
             text = self.tape.text
             attributes = tuple((one, text(one.removeprefix("_saved_"))) for one in _saved_attributes(kind))
-            known = self._types[kind] = (text(name), attributes)
+            if has_pole(kind):
+                self._with_poles[kind] = attributes
+            known = self._types[kind] = (text(name), None if has_pole(kind) else attributes)
         return known
 
     def _read_saved(self, node: Any, row: int, op: int) -> None:
         attributes = (self._types.get(type(node)) or self._describe(node))[1]
+        if type(node) in self._with_poles:
+            attributes = self._with_poles[type(node)]
+            self._poles.look(node, op, self._thread)
         if attributes is None:
             with suppress(RuntimeError):  # what it saved was freed already
                 self._read_saved_by_function(node, row, op)

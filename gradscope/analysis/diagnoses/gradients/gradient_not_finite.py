@@ -12,6 +12,7 @@ from gradscope.analysis.facts.leaf_gradients.behind_births import behind_birth
 from gradscope.analysis.facts.leaf_gradients.births_of_nan import Birth, Births, is_masked
 from gradscope.analysis.facts.leaf_gradients.nan_in_data import NanInData, nan_in_data
 from gradscope.analysis.facts.leaf_gradients.nan_of_sizes import NanOfSize, nan_of_size
+from gradscope.analysis.facts.leaf_gradients.poles_met import pole_met
 from gradscope.analysis.facts.leaf_gradients.vanished_eps import VanishedEps, in_half_precision, vanished_eps
 from gradscope.analysis.facts.modules.places_of_modules import only_module
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
@@ -174,6 +175,9 @@ def _finding(sources: Sources, looks: list[PassLook]) -> Finding:
         return _met(sources, look, birth)
     if birth is not None and birth.op >= 0:
         return _born(sources, look, birth)
+    if birth is not None and (met := pole_met(sources.index, sources.events, sources.passes, birth.leaf, looks)):
+        ending = birth._replace(op=met.op, values=(math.inf, math.inf), is_derivative=True, at=met.at, leaf=NONE)
+        return _born(sources, look, ending, met.walked)
     stepped = birth is not None and any(birth.leaf in one.gradients for one in looks[:-1])
     if birth is not None and stepped:
         optimizers = seen_optimizers(sources.index, sources.events)
@@ -237,10 +241,15 @@ def _word(look: PassLook) -> str:
 
 def _number(sources: Sources, look: PassLook) -> int:
     """Which pass of the run it is, from 1 on."""
-    return 1 + sources.index.times(op for op in sources.gradients.roots if op < look.op)
+    return _number_of(sources, look.op)
 
 
-def _born(sources: Sources, look: PassLook, birth: Birth) -> Finding:
+def _number_of(sources: Sources, op: int) -> int:
+    return 1 + sources.index.times(one for one in sources.gradients.roots if one < op)
+
+
+def _born(sources: Sources, look: PassLook, birth: Birth, walked: int = NONE) -> Finding:
+    """By the call that it began in; with the pass in which it did where that is an earlier one."""
     index = sources.index
     is_result = birth.is_nan and not birth.is_derivative and not birth.function
     if is_result and (of_size := nan_of_size(index, birth.op)) is not None:
@@ -256,6 +265,8 @@ def _born(sources: Sources, look: PassLook, birth: Birth) -> Finding:
         if short in _SPLITS:
             at = f", as it is where two {_SPLITS[short]} are equal"
         what = f"the derivative of {name} is {word_for(birth.values)}{at}"
+        if walked >= 0:
+            what = f"{what}, as in backward pass {_number_of(sources, walked)}"
     else:
         what = f"{name} gave {'NaN' if birth.is_nan else 'an infinity'}"
     why = _why(sources, look, birth)
