@@ -19,7 +19,7 @@ from gradscope.recorder.state.foreign_memory import ForeignMemory
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.state.moves import Moves, change_from, numbers
 from gradscope.recorder.state.node_numbers import OlderNumbers
-from gradscope.recorder.state.pole_looks import PoleLooks, has_pole
+from gradscope.recorder.state.pole_looks import Pole, PoleLooks, pole_of
 from gradscope.recorder.state.same_numbers import SameNumbers
 from gradscope.recorder.state.tensors_in import PLAIN, tensors_in
 from gradscope.recorder.tape import Tape
@@ -98,7 +98,7 @@ class GraphNodes:
         self._accumulators: dict[int, int] = {}
         self._without_number: set[int] = set()
         self._types: dict[type, tuple[int, tuple[tuple[str, int], ...] | None]] = {}
-        self._with_poles: dict[type, tuple[tuple[str, int], ...]] = {}
+        self._with_poles: dict[type, tuple[Pole, tuple[tuple[str, int], ...]]] = {}
         """The attributes of types that the native core leaves to Python, as it does with Functions of the user's."""
         self._poles = PoleLooks(tape)
         self._node_rows = tape.pending["nodes"]
@@ -335,16 +335,18 @@ class GraphNodes:
                 return self.tape.text(own_name), None if is_users else ()
             text = self.tape.text
             attributes = tuple((one, text(one.removeprefix("_saved_"))) for one in _saved_attributes(kind))
-            if has_pole(kind):
-                self._with_poles[kind] = attributes
-            known = self._types[kind] = (text(name), None if has_pole(kind) else attributes)
+            pole = pole_of(kind)
+            if pole is not None:
+                self._with_poles[kind] = pole, attributes
+            known = self._types[kind] = (text(name), attributes if pole is None else None)
         return known
 
     def _read_saved(self, node: Any, row: int, op: int) -> None:
         attributes = (self._types.get(type(node)) or self._describe(node))[1]
-        if type(node) in self._with_poles:
-            attributes = self._with_poles[type(node)]
-            self._poles.look(node, op, self._thread)
+        with_pole = self._with_poles.get(type(node))
+        if with_pole is not None:
+            pole, attributes = with_pole
+            self._poles.look(node, pole, op, self._thread)
         if attributes is None:
             with suppress(RuntimeError):  # what it saved was freed already
                 self._read_saved_by_function(node, row, op)

@@ -7,16 +7,14 @@ value, and the graph is gone when its weights are found to be NaN. On the CPU al
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._C import DisableTorchFunctionSubclass
 
-from gradscope.recorder.state.value_ranges import numbers_of
+from gradscope.recorder.state.tensors_in import PLAIN
 from gradscope.recorder.tape import Tape
-from gradscope.recorder.torch_internals.capabilities import dispatch_modes, is_observed_otherwise, without_tangents
+from gradscope.recorder.torch_internals.capabilities import dispatch_modes, is_observed_otherwise, is_wrapped
 from gradscope.recorder.torch_internals.singular_nodes import kind_of
 from gradscope.recording import NONE
 from gradscope.recording.rows import EventKind
@@ -29,30 +27,33 @@ NOTED = 32
 _ELEMENTS = 1 << 16
 """Of the largest tensor that is looked at."""
 
-
-def _at_zero(values: Tensor) -> float | None:
-    return 0.0 if values.min().item() == 0 else None
+_DTYPES = frozenset((torch.float16, torch.bfloat16, torch.float32, torch.float64))
 
 
-def _at_one(values: Tensor) -> float | None:
-    smallest, largest = (value.item() for value in torch.aminmax(values))
-    return 1.0 if largest == 1 else -1.0 if smallest == -1 else None
+class Pole(NamedTuple):
+    """Where the derivative of nodes of a type ends."""
+
+    attribute: str
+    """What they keep that is looked at."""
+    at: float
+    """The value; its negative, too, where it is not zero."""
+    is_of_power: bool = False
+    """Only if the power, which they keep, is between 0 and 1: the derivative of others is finite there."""
 
 
-_POLES: dict[str, tuple[str, Callable[[Tensor], float | None]]] = {
-    "Sqrt": ("_saved_result", _at_zero),
-    "Pow": ("_saved_self", _at_zero),
-    "Log": ("_saved_self", _at_zero),
-    "Acos": ("_saved_self", _at_one),
-    "Asin": ("_saved_self", _at_one),
+_POLES = {
+    "Sqrt": Pole("_saved_result", 0.0),
+    "Pow": Pole("_saved_self", 0.0, is_of_power=True),
+    "Log": Pole("_saved_self", 0.0),
+    "Acos": Pole("_saved_self", 1.0),
+    "Asin": Pole("_saved_self", 1.0),
 }
-"""By the names of nodes without ``Backward0``: what is looked at, and the value in it at which the derivative ends.
-That of a standard deviation of 0 torch gives as 0."""
+"""By the names of nodes without ``Backward0``. (The derivative of a standard deviation of 0 torch gives as 0.)"""
 
 
-def has_pole(kind: type) -> bool:
-    """Whether nodes of a type are looked at."""
-    return kind_of(kind.__name__) in _POLES
+def pole_of(kind: type) -> Pole | None:
+    """Where the derivative of nodes of a type ends; None for those that are not looked at."""
+    return _POLES.get(kind_of(kind.__name__))
 
 
 class PoleLooks:
@@ -66,24 +67,27 @@ class PoleLooks:
         self._tape = tape
         self._left = NOTED
 
-    def look(self, node: Any, op: int, thread: int) -> None:
+    def look(self, node: Any, pole: Pole, op: int, thread: int) -> None:
         """Look at what a node of such a type keeps, which can be read without a hook of the program's."""
+        if pole.is_of_power:
+            power = node._saved_exponent
+            if type(power) not in (int, float) or not 0 < power < 1:
+                return
         if not self._left or dispatch_modes() or is_observed_otherwise():
             return
-        attribute, ends_at = _POLES[kind_of(type(node).__name__)]
-        if attribute == "_saved_self" and not _is_root(node):
+        values = getattr(node, pole.attribute)
+        if type(values) not in PLAIN or values.dtype not in _DTYPES or values.layout is not torch.strided:
             return
-        with torch.no_grad(), without_tangents(False), DisableTorchFunctionSubclass():
-            values = numbers_of(getattr(node, attribute))
-            if values is None or not values.is_cpu or values.is_complex() or not 0 < values.numel() <= _ELEMENTS:
-                return
-            at = ends_at(values)
+        if not values.is_cpu or not 0 < values.numel() <= _ELEMENTS or is_wrapped(values):
+            return
+        at = _met(values.detach(), pole.at)
         if at is not None:
             self._left -= 1
             self._tape.add_event(_POLE, NONE, thread, op, json.dumps({"at": at}), [])
 
 
-def _is_root(node: Any) -> bool:
-    """Whether the power of a node, if it is one, is between 0 and 1: the derivative of others is finite at 0."""
-    power = getattr(node, "_saved_exponent", 0.5)
-    return type(power) in (int, float) and 0 < power < 1
+def _met(values: Tensor, at: float) -> float | None:
+    if not at:  # (the smallest: there is none below without a NaN)
+        return at if values.min().item() == at else None
+    smallest, largest = (value.item() for value in torch.aminmax(values))
+    return at if largest == at else -at if smallest == -at else None
