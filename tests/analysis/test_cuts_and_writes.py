@@ -313,3 +313,20 @@ def test_one_line_cuts_off_several_tensors_by_calls_of_one_function() -> None:
     assert report.summary.cuts == 1  # lines
     layered = "for h in (x, y, x * 2):\n    z = h.detach()\n"
     assert [(cut.executions) for cut in build(recorded(HEAD + layered)).cuts] == [3]
+
+
+@pytest.mark.parametrize(
+    ("write", "is_news"),
+    [
+        ("x[0] += 1", False),
+        ("x[:2].mul_(2)", False),
+        ("row = x[0]\nrow += 1", True),
+        ("y[0] += 1", True),
+        ("x.view(-1)[0] += 1", True),
+    ],
+)
+def test_that_what_a_line_names_changes_is_no_news(write: str, is_news: bool) -> None:
+    source = f"import torch\nx = torch.zeros(3)\ny = x.view(3, 1)\n{write}\n"
+    source = source if "y[" in write else source.replace("y = x.view(3, 1)\n", "")
+    codes = {one.code for one in build(recorded(source + "print(x.sum())\n")).answers}
+    assert codes == ({"write-through-alias"} if is_news else set())

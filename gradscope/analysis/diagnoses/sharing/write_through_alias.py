@@ -8,7 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sharing.out_of_place import a_new_tensor
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.memory_writes.shared_writes import SharedWrite, shared_writes
+from gradscope.analysis.facts.memory_writes.shared_writes import SharedWrite, is_named_there, shared_writes
 from gradscope.analysis.facts.memory_writes.written_aside import WrittenAside, written_aside
 from gradscope.analysis.report_model import Evidence, WriteEffect
 from gradscope.recording import NONE
@@ -53,6 +53,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 continue  # (parameters that are sent or averaged through .data: that they change is what it is for)
             if not matters and index.recording.ops.column("inner")[shared.op] >= 0:
                 continue  # (a library writes what it holds itself: an initialisation, a codebook, its own results)
+            if not matters and is_named_there(index, sources.names, shared):
+                continue
             conjugate = _conjugate(sources, shared)
             if conjugate >= 0 and not matters:
                 yield _through_conjugate(sources, shared, conjugate)

@@ -31,6 +31,21 @@ class SharedWrite:
     """Autograd tracks one of them under another version counter than the one that was raised, if any was."""
 
 
+def is_named_there(index: Index, names: BestNames, write: SharedWrite) -> bool:
+    """Whether all that it was written through are items that the line takes of the others, by the names that it has.
+
+    ``x[0] += 1`` changes ``x``: that is what the line says.
+    """
+    taken_of = set[int]()
+    for tensor in write.written:
+        made = index.made_by(tensor)
+        if made < 0 or index.op_statement[made] != write.statement or not index.func(made).endswith("__getitem__"):
+            return False
+        taken_of.update(index.uses.of(made)[:1])
+    source = index.op_place(write.op).source
+    return taken_of.issuperset(write.seen_by) and all(names.at(one, write.op) in source for one in write.seen_by)
+
+
 def shared_writes(index: Index, names: BestNames, sharing: StorageGroups) -> list[SharedWrite]:
     """Every statement and function that wrote in place into shared memory, in the order of the first write."""
     funcs = index.recording.ops.column("func")
