@@ -16,6 +16,21 @@ def half(x):
     return x / 2  # half
 """
 
+ONE_LAYER_FOR_TWO = """
+one, two, drop = nn.LSTM(2, 2), nn.LSTM(2, 2), nn.Dropout(0.1)
+def run(h):
+    h, _ = one(drop(h))
+    h, _ = two(drop(h))
+    return h
+for n in range(6):
+    two.requires_grad_(n < 2 or n > 3)
+    run(torch.ones(4, 2, requires_grad=True)).sum().backward()
+    drop.eval()
+    with torch.no_grad():
+        run(torch.ones(3, 2))
+    drop.train()
+"""
+
 PROGRAMS = {
     "a module made of modules": ("layers = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))  # here", 1),
     "a module pickled and brought back": ("copied = pickle.loads(pickle.dumps(net))  # here", 1),
@@ -217,6 +232,29 @@ PROGRAMS = {
         "for n in range(9):\n    try:\n        w @ torch.ones(5, 5)\n"
         "    except RuntimeError:\n        net(w)  # here\n    [1, 2][n // 3]",
         7,
+    ),
+    "a layer that gives back what it was given while the model is evaluated": (
+        "drop = nn.Dropout(0.5)\ndrop(w)\ndef run(x):\n    return drop(x)  # here\n"
+        "for n in range(6):\n    run(torch.ones(2))\n    drop.train(n % 3 == 0)",
+        6,
+    ),
+    "a layer that several statements call, beside one of this alone": (
+        ONE_LAYER_FOR_TWO.replace("two(drop(h))", "two(drop(h))  # here"),
+        12,
+    ),
+    "a function's first call of a layer that several statements call": (
+        ONE_LAYER_FOR_TWO.replace("one(drop(h))", "one(drop(h))  # here"),
+        12,
+    ),
+    "a statement that calls nothing but a layer that others call, too": (
+        ONE_LAYER_FOR_TWO.replace("    return h", "    h = drop(drop(h))  # here\n    return h"),
+        12,
+    ),
+    "one of two layers, of which one was called before": (
+        "one, other = nn.Linear(2, 2), nn.Linear(2, 2)\nother(w)\n"
+        "def run(x, n):\n    y = one(x) if n % 3 else other(x)  # here\n    return y.sum()\n"
+        "for n in range(6):\n    run(w, n)",
+        6,
     ),
     "a lambda": ("f = [(lambda x: x * 2)(w) for _ in range(3)]  # here", 1),
 }

@@ -25,11 +25,13 @@ class ModuleCalls:
     Args:
         index: The recording.
         is_repeated: Whether one run of a statement makes the call of a span any number of times.
+        is_chosen: Whether not every run of a statement comes to the call at a place.
     """
 
-    def __init__(self, index: Index, is_repeated: Callable[[int], bool]) -> None:
+    def __init__(self, index: Index, is_repeated: Callable[[int], bool], is_chosen: Callable[[Span], bool]) -> None:
         self._index = index
         self._is_repeated = is_repeated
+        self._is_chosen = is_chosen
         self._modules = index.recording.modules
 
     def of(self, statements: Iterable[int]) -> dict[int, int]:
@@ -94,9 +96,13 @@ class ModuleCalls:
         return used
 
     def _runs(self, at: int, used: dict[Span, Counter[_Used]]) -> int:
-        """The runs of a statement: those of the call that ran most often, if those of each are known."""
-        runs = [self._calls_of(self._called[at].get(place, set()), counts) for place, counts in used.items()]
-        return max(runs, default=0) if all(runs) else 0
+        """The runs of a statement: those of the call that ran most often, if those of each are known.
+
+        Of one whose calls are all made in each run (``self.rnn(self.drop(h))``) any that is known tells it.
+        """
+        runs = {place: self._calls_of(self._called[at].get(place, set()), counts) for place, counts in used.items()}
+        bound = [times for place, times in runs.items() if not self._is_chosen(place)]
+        return max(bound, default=0) or (max(runs.values(), default=0) if all(runs.values()) else 0)
 
     def _calls_of(self, roots: set[int], used: Counter[_Used]) -> int:
         """How often one call in the source called a module; 0 where something ran of which it is not known whose it is.

@@ -88,7 +88,10 @@ class StatementRuns:
         for at, count in pickled_runs(index, self._pickling.intersection(unsure)).items():
             runs[at] = count
         unsure = [at for at in unsure if at not in self._pickling]
-        by_modules = ModuleCalls(index, self.is_repeated).of(unsure)
+        by_modules = ModuleCalls(index, self.is_repeated, self._is_chosen).of(unsure)
+        for at in (at for at in unsure if at not in by_modules):
+            if by_neighbours := self.beside(at, by_modules):
+                by_modules[at] = by_neighbours
         for at, count in self._by_parameters([at for at in unsure if at not in by_modules and runs[at] > 1]).items():
             runs[at] = count if not runs[at] % count else runs[at]
         for at, count in (
@@ -320,8 +323,16 @@ class StatementRuns:
             return None
         return *found, max(len(blocks.choices[found[0]]), 2)  # (there are runs without what follows an ``and``)
 
+    def _is_chosen(self, place: Span) -> bool:
+        """Whether not every run comes to a call that stands somewhere."""
+        return self._blocks[place.file].chosen((place.line, place.col)) is not None
+
     def _divide_by_results(self, divisors: list[int]) -> None:
-        """Take the results of modules' layers into account: each layer makes one a run."""
+        """Take the results of modules' layers into account: each layer makes one a run.
+
+        One that gives back what it was given in some of its calls (dropout, of a model that is evaluated) made fewer
+        results than it had calls: these are counted.
+        """
         ops, made_at = self._index.recording.ops, self._index.recording.tensors.column("op")
         kinds, flags, inner, count = ops.column("kind"), ops.column("flags"), ops.column("inner"), self._index.op_count
         results = Counter(self._slots)
@@ -332,8 +343,19 @@ class StatementRuns:
             op = made_at[tensor]
             is_layer = slot >= 0 and op < count and flags[op] & BELOW and kinds[op] == OpKind.CALL and inner[op] == NONE
             if is_layer and not self.is_repeated(ops.column("span")[op]):
-                statement = self._index.op_statement[op]
-                divisors[statement] = gcd(divisors[statement], results[slot])
+                statement, call = self._index.op_statement[op], (ops.column("span")[op], ops.column("func")[op])
+                divisors[statement] = gcd(divisors[statement], self._without_result.get(call, results[slot]))
+
+    @cached_property
+    def _without_result(self) -> dict[tuple[int, int], int]:
+        """For each place and function that in some calls there made no tensor, in others did, the number of calls."""
+        index, made, calls = self._index, Counter[tuple[int, int]](), Counter[tuple[int, int]]()
+        columns = (index.recording.ops.column(name) for name in ("span", "func", "flags", "inner"))
+        for op, (span, func, flags, inner) in enumerate(zip(*columns, strict=True)):
+            if flags & BELOW and not flags & (MADE | CONTINUED) and inner == NONE:
+                calls[span, func] += index.weights[op]
+                made[span, func] += index.weights[op] if len(index.made.of(op)) else 0
+        return {call: times for call, times in calls.items() if 0 < made[call] < times}
 
     @cached_property
     def _ends_of_loops(self) -> list[int]:
