@@ -3,7 +3,7 @@
 import pytest
 
 from gradscope.analysis.report_builder import build
-from tests.analysis.building import recorded
+from tests.analysis.building import line_of, recorded
 
 HEAD = """\
 import torch
@@ -158,6 +158,43 @@ def test_what_runs_again_inside_backward_is_counted(call: str, then: str, runs: 
     again = "3 of 6 runs inside backward (checkpoint); shown are the others"
     assert [(rows[line].executions, again in rows[line].notes) for line in (8, 9)] == [(runs, runs == 6)] * 2
     assert 12 not in rows or rows[12].executions == 3
+
+
+ATTENDING = """
+import torch
+from torch.utils.checkpoint import checkpoint
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attn = torch.nn.MultiheadAttention(4, 2, batch_first=True)
+        self.out = torch.nn.Linear(4, 4)
+        self.ran = 0
+    def forward(self, x):
+        self.ran += 1
+        {body}
+net = Net()
+for _ in range(5):
+    checkpoint(net, torch.ones(3, 2, 4), use_reentrant=False).sum().backward()
+net.eval()
+with torch.no_grad():
+    for _ in range({evaluated}):
+        net(torch.ones(3, 2, 4))
+assert net.ran == 10 + {evaluated}
+"""
+BODIES = {
+    "between others": "h = x * 2\n        x = x + self.attn(h, h, h)[0]  # here\n        return x + self.out(x)",
+    "alone": "return self.attn(x, x, x, need_weights=False)[0]  # here",
+    "before a layer": "h, _ = self.attn(x, x, x)  # here\n        return self.out(h)",
+}
+
+
+@pytest.mark.parametrize("evaluated", [0, 3, 40])
+@pytest.mark.parametrize("body", BODIES)
+def test_what_is_called_otherwise_while_a_model_is_evaluated_is_counted_as_well(body: str, evaluated: int) -> None:
+    source = ATTENDING.format(body=BODIES[body], evaluated=evaluated)
+    rows = [row for row in build(recorded(source)).lines if row.line == line_of(source, "# here")]
+    assert {row.executions for row in rows} == {10 + evaluated}
+    assert f"5 of {10 + evaluated} runs inside backward (checkpoint); shown are the others" in rows[0].notes
 
 
 IN_BACKWARD = """

@@ -15,6 +15,8 @@ from gradscope.recording import NONE
 from gradscope.recording.flags import BELOW, CONTINUED, MADE, PARAMETER
 from gradscope.recording.rows import Span
 
+_IN_ONE_GO = frozenset(("torch._native_multi_head_attention", "torch._transformer_encoder_layer_fwd"))
+"""What torch's own modules call in place of all that they call otherwise, while nothing is trained."""
 _Used = tuple[int, tuple[int, ...]]
 """A function, and the parameters that a call of it took in."""
 
@@ -127,10 +129,22 @@ class ModuleCalls:
         is_known = len(bare) == len(roots - calls.keys()) and all(len(functions) == 1 for functions in bare)
         if not is_known or alone & known or beside.keys() - known - alone:
             return 0
-        return sum(map(_most_common, calls.values())) + sum(beside[func] for func in alone)
+        return sum(map(self._most_common, calls.values())) + sum(beside[func] for func in alone)
+
+    def _most_common(self, counts: Counter[_Used]) -> int:
+        """How often most of a module's parameters were used: once a call.
+
+        By what runs in one go, and by what runs otherwise: one call is one or the other.
+        """
+        text, parts = self._index.recording.text, (Counter[_Used](), Counter[_Used]())
+        for used, times in counts.items():
+            parts[text(used[0]) in _IN_ONE_GO][used] = times
+        return sum(map(_most_common, parts))
 
 
 def _most_common(counts: Counter[_Used]) -> int:
-    """How often most of a module's parameters were used: once a call. Of equally many the least."""
+    """The number that most of some counts are, of equally many the least; 0 for none."""
+    if not counts:
+        return 0
     times = Counter(counts.values())
     return min(times, key=lambda count: (-times[count], count))

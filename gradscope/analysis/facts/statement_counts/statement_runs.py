@@ -14,6 +14,7 @@ from functools import cached_property
 from math import ceil, gcd
 
 from gradscope.analysis.facts.events import Events
+from gradscope.analysis.facts.statement_counts.calls_a_run import CallsARun
 from gradscope.analysis.facts.statement_counts.loops_cut_short import LoopsCutShort
 from gradscope.analysis.facts.statement_counts.module_calls import ModuleCalls
 from gradscope.analysis.facts.statement_counts.pickled_runs import is_by_pickle, pickled_runs
@@ -167,11 +168,12 @@ class StatementRuns:
         inside = Counter[tuple[int, str]]()
         for event in (event for event in events if event.span >= 0 and not self.is_repeated(event.span)):
             inside[event.span, str(event.detail.get("function")).rstrip("_")] += event.subject
+        a_run = CallsARun(index, {index.statement_of_span[span] for span, _ in inside})
         for (span, function), times in inside.items():
-            statement = index.statement_of_span[span]
-            outside = before[places[span], function]
-            if outside:  # (checkpoint leaves a function as soon as it has what it needs, maybe in the midst of a line)
-                runs[statement] = max(runs[statement], ceil(times * min(self.of[statement] / outside, 1)))
+            statement, call = index.statement_of_span[span], (places[span], function)
+            if outside := before[call]:  # (checkpoint leaves a function as soon as it has what it needs, maybe in the
+                calls = a_run.of(statement, call, self.of[statement], outside, times)  # midst of a line)
+                runs[statement] = max(runs[statement], ceil(times / calls))
         return self._again_with_neighbours(runs)
 
     @cached_property
