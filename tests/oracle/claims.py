@@ -168,7 +168,7 @@ class Judge:
             where = f"the graph {'leads' if led else 'does not lead'} to it"
             if "not looked into" in why:
                 passes = len(self._passes_at(one.line))
-                held = "earlier passes than" in why and passes > MANY_PASSES
+                held = "passes of this line are" in why and passes > MANY_PASSES
                 yield Claim("why-not-looked", one.line, said, held, f"{passes} passes")
                 continue
             is_asked_for = any(tensor is given for given in one.inputs)

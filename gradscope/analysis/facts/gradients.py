@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from gradscope.analysis.facts.memory_use import bytes_of_gradients
 from gradscope.analysis.facts.names.best_names import BestNames
+from gradscope.analysis.facts.names.made_anew import parameters_of_calls
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.reaching.unreached import WALKED_IN_ALL, Reasons, Unreached
 from gradscope.analysis.facts.tracking.cuts import Cuts
@@ -36,7 +39,8 @@ _GIVEN = (GradOutcome.CREATED, GradOutcome.ACCUMULATED)
 PASSES_TRIED = 8
 """Last passes of one line that are looked at for a tensor that none of them reached: a line may serve many models."""
 _TOO_MUCH = f"not looked into, after {WALKED_IN_ALL:,} tensors that were followed for other rows"
-_TOO_EARLY = f"not looked into: it was there in earlier passes than the last {PASSES_TRIED} here"
+PASSES_OF_ANEW = 64
+"""The same for parameters of models that are made anew in each round, of which the last ones were looked into."""
 
 
 @dataclass(eq=False, repr=False)
@@ -131,6 +135,15 @@ class Gradients:
         for group in groups.values():
             self._tell_what_raised(group)
         return list(groups.values())
+
+    def last_met(self, op: int, tensor: int) -> int:
+        """The last pass of a statement with a row of a tensor; ``op`` is the last of these passes."""
+        found = self._last_passes[op].tensors.get(tensor)
+        return op if found is None or found.last_op < 0 else found.last_op
+
+    @cached_property
+    def _last_passes(self) -> dict[int, PassGroup]:
+        return {group.last_op: group for group in self.groups}
 
     def _is_a_librarys_own(self, tensor: int) -> bool:
         """Whether no name was seen to hold a tensor, and a library made it or it came from outside."""
@@ -265,7 +278,11 @@ class Gradients:
             return Unreached("the last pass here raised")
         if entry.received:
             return Unreached(f"in {entry.received:,} of {self._index.times(group.ops):,} passes here, not in the last")
-        return Unreached(_TOO_MUCH if entry.last_op in group.ops[-PASSES_TRIED:] else _TOO_EARLY)
+        at, last = bisect_left(group.ops, entry.last_op), len(group.ops)
+        if at >= last - PASSES_TRIED:
+            return Unreached(_TOO_MUCH)
+        tried = PASSES_OF_ANEW if at < last - PASSES_OF_ANEW else PASSES_TRIED
+        return Unreached(f"not looked into: only the last {tried} passes of this line are, and it was in earlier ones")
 
     @cached_property
     def unreached(self) -> dict[tuple[int, int], Unreached]:
@@ -273,18 +290,43 @@ class Gradients:
         reasons: dict[tuple[int, int], Unreached] = {}
         for group in self.groups:
             missed = [tensor for tensor, entry in group.tensors.items() if not entry.received]
-            for op in reversed(group.ops[-PASSES_TRIED:]) if missed else ():
-                before = max((other for other in self.roots if other < op), default=NONE)
-                rows = self._index.gradients.of(op)
-                there = {self._index.recording.gradients.column("tensor")[row] for row in rows}
-                looked_at = [tensor for tensor in missed if tensor in there]
-                found = self._reasons.of_pass(op, before, self.roots[op], looked_at) if looked_at else {}
-                for tensor, reason in found.items():
-                    known = reasons.get((group.statement, tensor))
-                    if known is None or (known.unused and not reason.unused):
-                        reasons[group.statement, tensor] = reason
-                missed = [tensor for tensor in missed if tensor not in found or found[tensor].unused]
+            self._look_into(group, group.ops[-PASSES_TRIED:], missed, reasons)
+        for group, missed in self._missed_anew(reasons):
+            self._look_into(group, group.ops[-PASSES_OF_ANEW:-PASSES_TRIED], missed, reasons)
         return reasons
+
+    def _look_into(
+        self, group: PassGroup, ops: list[int], missed: list[int], reasons: dict[tuple[int, int], Unreached]
+    ) -> None:
+        """Find why some passes of a group missed tensors, the last passes first, and put it to the reasons."""
+        for op in reversed(ops) if missed else ():
+            before = max((other for other in self.roots if other < op), default=NONE)
+            rows = self._index.gradients.of(op)
+            there = {self._index.recording.gradients.column("tensor")[row] for row in rows}
+            looked_at = [tensor for tensor in missed if tensor in there]
+            found = self._reasons.of_pass(op, before, self.roots[op], looked_at) if looked_at else {}
+            for tensor, reason in found.items():
+                known = reasons.get((group.statement, tensor))
+                if known is None or (known.unused and not reason.unused):
+                    reasons[group.statement, tensor] = reason
+            missed = [tensor for tensor in missed if tensor not in found or found[tensor].unused]
+
+    def _missed_anew(self, reasons: dict[tuple[int, int], Unreached]) -> Iterator[tuple[PassGroup, list[int]]]:
+        """The tensors that were in earlier passes only and are made anew in each round, as others that have a reason.
+
+        The walks for the others come first: there is an allowance for all of them together.
+        """
+        call_of = {tensor: call for call, made in enumerate(parameters_of_calls(self._index)) for tensor in made}
+        for group in self.groups if call_of else ():
+            known = {call_of[one] for one in group.tensors if one in call_of and (group.statement, one) in reasons}
+            yield (
+                group,
+                [
+                    tensor
+                    for tensor, entry in group.tensors.items()
+                    if call_of.get(tensor) in known and not entry.received and (group.statement, tensor) not in reasons
+                ],
+            )
 
     def reason_for(self, op: int, tensor: int) -> Unreached | None:
         """Why a pass that asked for the gradient of a tensor found none; None where that was not looked into."""

@@ -32,7 +32,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
         tensors, reason = [tensor for tensor, _ in found], found[0][1]
         if index.recording.ops.column("flags")[op] & RAISED:
             continue
-        shown = sources.listed([sources.names.at(tensor, op) for tensor in tensors])
+        met_at = {tensor: sources.gradients.last_met(op, tensor) for tensor in tensors}  # (made anew, in one round)
+        shown = sources.listed([sources.names.at(tensor, at) for tensor, at in met_at.items()])
         if reason.unused and (line := _ended_for_want_of(sources, op)):
             yield _that_ended(sources, op, tensors, shown, reason, line)
             continue

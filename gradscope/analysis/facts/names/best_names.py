@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from functools import cached_property
 
 from gradscope.analysis.facts.names.held_names import MODULE, HeldName, HeldNames
+from gradscope.analysis.facts.names.made_anew import named_in_other_rounds
 from gradscope.analysis.facts.names.slots import find_slots
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.recording import NONE
@@ -119,6 +120,8 @@ class BestNames:
                     read_as.setdefault((slot, best[tensor]), set()).update(reads.get(tensor, ()))
             elif rank == at_birth or (not ranks[tensor] and not read_as[slot, name].isdisjoint(self._takers(tensor))):
                 best[tensor], ranks[tensor], by_module[tensor] = name, rank, is_modules
+        for tensor, earlier in named_in_other_rounds(self._index, self._seen[0]).items():
+            best[tensor], ranks[tensor], by_module[tensor] = best[earlier], ranks[earlier], by_module[earlier]
         return best, ranks, by_module
 
     def _reads(self, best: array[int]) -> dict[int, set[int]]:
