@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from gradscope.analysis.facts.memory_use import bytes_of_gradients
 from gradscope.analysis.facts.names.best_names import BestNames
-from gradscope.analysis.facts.names.made_anew import parameters_of_calls
+from gradscope.analysis.facts.names.parameters_of_rounds import parameters_of_calls
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.reaching.unreached import WALKED_IN_ALL, Reasons, Unreached
 from gradscope.analysis.facts.tracking.cuts import Cuts

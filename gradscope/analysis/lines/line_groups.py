@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 from array import array
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from textwrap import dedent
 
 from gradscope.analysis.facts.library_calls import LibraryCalls
@@ -69,6 +70,8 @@ class RowGroup:
     """Flags of the ops that made the row's tensors."""
     others: list[int] = field(default_factory=list)
     """Further tensors that the row stands for, where a statement had too many for a row each."""
+    changed_at: dict[int, int] = field(default_factory=dict)
+    """For each tensor that it changed the first op that did: several may have one name."""
     members: int = 1
     """Tensors that the row stands for."""
 
@@ -182,6 +185,7 @@ class LineGroups:
             group = self._groups[position]
             group.count += index.weights[op] if group.last_op != op or not group.count else 0
             group.last_op, group.last_tensor = op, tensor
+            group.changed_at.setdefault(tensor, op)
             group.in_every_run &= modes[op]
             group.in_any_run |= modes[op]
             self._of_op[op] = position
@@ -344,9 +348,18 @@ class LineGroups:
         return alone + sum(sum(names.values()) for names in found.values())
 
     def _standing(self, row: RowGroup) -> int:
-        """The tensors of a row: one, but where it is about a single one that stands for others as well."""
-        is_one = row.first_tensor == row.last_tensor != NONE
-        return self._index.times_made([row.last_tensor]) if is_one else 1
+        """The tensors of a row: one, but where it is about a single one that stands for others as well, or changed
+        several of one name (``self.weight`` of two layers); one that its round made takes the place of the last one's.
+        """
+        if row.first_tensor == row.last_tensor != NONE:
+            return self._index.times_made([row.last_tensor])
+        died, alive, most = self._index.recording.tensors.column("died"), list[int](), 1
+        for tensor, op in row.changed_at.items():
+            while alive and alive[0] <= op:
+                heappop(alive)
+            heappush(alive, died[tensor] if died[tensor] >= 0 else self._index.op_count + 1)
+            most = max(most, len(alive))
+        return most
 
     def _once_a_parameter(self, rows: list[RowGroup]) -> list[RowGroup]:
         """Rows without those of what a library made a parameter of where another row is about that parameter."""

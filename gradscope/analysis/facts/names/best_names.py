@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import cached_property
 
 from gradscope.analysis.facts.names.held_names import MODULE, HeldName, HeldNames
-from gradscope.analysis.facts.names.made_anew import named_in_other_rounds
+from gradscope.analysis.facts.names.parameters_of_rounds import named_in_other_rounds
 from gradscope.analysis.facts.names.slots import find_slots
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.recording import NONE
