@@ -665,3 +665,31 @@ def test_what_is_only_evaluated_and_held_by_no_optimizer_wants_no_gradient(
 ) -> None:
     report = build(recorded(ENSEMBLE.format(before=before, trained=trained)))
     assert [answer.code for answer in report.answers].count("leaf-unreached") == found
+
+
+COPIED = """
+import copy, torch
+from torch import nn
+server = nn.Linear(2, 1)
+def client(model):
+    model = copy.deepcopy(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(torch.ones(3, 2)).sum().backward()
+        optimizer.step()
+client(server){}
+"""
+
+
+@pytest.mark.parametrize(
+    ("after", "why"),
+    [
+        ("", "only the copy that line 5 made of it was used"),
+        ("\nclient(server)\nserver(torch.ones(3, 2)).sum()", "only the copy that line 5 made of it was used"),
+    ],
+)
+def test_who_is_held_by_no_optimizer_is_said(after: str, why: str) -> None:
+    (answer,) = [one for one in build(recorded(COPIED.format(after))).answers if one.code == "leaf-unreached"]
+    assert answer.text.endswith(f"no gradient: {why}, and no optimizer holds it itself.")
+    assert answer.severity == "note"

@@ -48,7 +48,7 @@ class KeptFromTraining:
         held = self._events.in_optimizers
         if held:
             if leaf not in held:
-                return "and held by no optimizer"
+                return "and no optimizer holds it itself" if is_copied else "and no optimizer holds it"
             if self.is_average(leaf):
                 return "and it is an average of other weights"
             given = {tensor for event in held[leaf] for tensor in event.tensors}
