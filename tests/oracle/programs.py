@@ -166,6 +166,24 @@ class Tracked(nn.Module):
         with torch.no_grad():
             self.mean.lerp_(out.mean(0), 0.1)
         return out - self.mean""",
+    "Recurrent": """\
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.drop = nn.LSTM(3, 3), nn.LSTM(3, 3), nn.Dropout(0.2)
+    def forward(self, h):
+        h, _ = self.one(self.drop(h))
+        h, _ = self.two(self.drop(h))
+        return h""",
+    "Attending": """\
+class Attending(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention, self.out = nn.MultiheadAttention(3, 1, batch_first=True), nn.Linear(3, 3)
+    def forward(self, h):
+        q = h.unsqueeze(0) * 2
+        h = h + self.attention(q, q, q, need_weights=False)[0].squeeze(0)
+        return h + self.out(h)""",
     "Averaging": """\
 class Averaging(nn.Module):
     def __init__(self):
@@ -352,7 +370,7 @@ def _batch_norm(to: Writer) -> None:
     to.names.append(name)
 
 
-def _with_buffer(name: str) -> Piece:
+def _of_class(name: str) -> Piece:
     def piece(to: Writer) -> None:
         model = to.fresh("model")
         to.add(f"{model} = {to.define(name)}()")
@@ -371,8 +389,10 @@ MODULES: dict[str, Piece] = {
     "sequential": _sequential,
     "module-class": _class,
     "batch-norm": _batch_norm,
-    "buffer-averaged": _with_buffer("Tracked"),
-    "buffer-averaged-with-graph": _with_buffer("Averaging"),
+    "buffer-averaged": _of_class("Tracked"),
+    "recurrent": _of_class("Recurrent"),
+    "attending": _of_class("Attending"),
+    "buffer-averaged-with-graph": _of_class("Averaging"),
 }
 
 SAFE_MODULES = {name: module for name, module in MODULES.items() if name != "buffer-averaged-with-graph"}
@@ -712,6 +732,20 @@ def _functional_call(to: Writer) -> None:
     to.add(f"h = torch.func.functional_call({module}, {given}, (h,))")
 
 
+def _made_anew(to: Writer) -> None:
+    name = to.fresh("fresh")
+    given = f"{{k: v.detach().requires_grad_() for k, v in {name}.named_parameters()}}"
+    to.add(f"{name} = nn.Linear(3, 3)", f"fast = {given}", f"h = torch.func.functional_call({name}, fast, (h,))")
+
+
+def _evaluated(to: Writer) -> None:
+    module = to.random.choice(to.modules)
+    to.add(f"{module}.eval()")
+    with to.block("with torch.no_grad():"):
+        to.add(f"print({module}(h).sum().item())")
+    to.add(f"{module}.train()")
+
+
 def _func_grad(to: Writer) -> None:
     name = to.fresh("slopes")
     to.add(f"{name} = torch.func.grad(lambda v: (v * 2).sin().sum())(h.detach())", f"h = h + {name}")
@@ -845,6 +879,8 @@ STEPS: dict[str, Piece] = {
     "checkpoint-of-function": _through("inner_block"),
     "functional-call": _functional_call,
     "func-grad": _func_grad,
+    "made-anew": _made_anew,
+    "evaluated": _evaluated,
     "vmap": _plain("h = torch.func.vmap(lambda row: row.sin())(h)"),
     "thread": _called("in_thread"),
     "by-closure": _by_closure,
@@ -871,7 +907,7 @@ SAFE_STEPS: dict[str, Piece] = {
     name: STEPS[name]
     for name in ("module", "residual", "tanh", "views", "written-in-place", "checkpoint", "function", "scripted",
                  "detached-side", "side-under-no-grad", "compared", "function-that-gives-a-view",
-                 "checkpoint-in-function", "vmap", "thread", "by-closure", "func-grad")
+                 "checkpoint-in-function", "vmap", "thread", "by-closure", "func-grad", "evaluated")
 }  # fmt: skip
 """Steps through which every gradient goes."""
 SAFE_STEPS_OF_A_NORM = {name: step for name, step in SAFE_STEPS.items() if "checkpoint" not in name}
@@ -1218,8 +1254,10 @@ def healthy_program(random: Random, runs: tuple[int, ...] = (2, 3, 5)) -> Progra
         for one in beside:
             to.add(*(line.format(source=source) for line in BESIDE[one][2]))
     if random.random() < 0.3:
+        module = random.choice(trained)
+        to.add(*([f"{module}.eval()"] if random.random() < 0.5 else []))
         with to.block("with torch.no_grad():"):
-            to.add(f"print({trained[0]}(x).sum().item())")
+            to.add(f"print({module}(x).sum().item())")
     return to.program(healthy=True)
 
 
