@@ -298,7 +298,8 @@ w = torch.nn.Parameter(torch.ones(2))
 optimizer = torch.optim.SGD([w], lr=0.1)
 for step in range(9):
     optimizer.zero_grad()
-    ((w - w.detach() + (step != 5)) ** 2).sum().sqrt().backward()
+    part = w - w.detach() + (step != 5)
+    torch.where(part != 0, 1 / part, part).sum().backward()
     optimizer.step()
 """
     (answer,) = found(source)
