@@ -8,11 +8,13 @@ from gradscope.analysis.diagnoses.called_too_early import called_too_early, when
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.gradients.recomputed_with_changed import recomputed_with_changed
+from gradscope.analysis.diagnoses.gradients.result_written_by_numpy import result_written_by_numpy
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.derivatives.writes_to_saved import WritesOfBackwards
 from gradscope.analysis.facts.losses.written_after_saved import written_after_saved
 from gradscope.analysis.facts.memory_writes.inplace_writes import JudgedWrite
 from gradscope.analysis.facts.memory_writes.outside_writes import OutsideWrite
+from gradscope.analysis.facts.memory_writes.written_by_numpy import array_given
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
 from gradscope.frames.names.shared_arrays import sharing_calls
@@ -48,6 +50,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             else "Write into a new tensor; ctx.save_for_backward makes autograd notice.",
         )
     yield from _changed_outside(sources)
+    yield from result_written_by_numpy(sources)
     yield from _written_by_backwards(sources)
     yield from recomputed_with_changed(sources)
     yield from _written_by_forwards(sources)
@@ -120,8 +123,12 @@ def _changed_outside(sources: Sources) -> Iterator[Finding]:
         names = sources.listed(list(dict.fromkeys(sources.names.at(write.tensor, write.after) for write in same)))
         saved = index.recording.saved[first.saved_row]
         kind = f"{index.recording.text(saved.attr)} of {index.recording.text(index.recording.nodes[saved.node].name)}"
-        shared = _shared_by(sources, first.tensor)
+        storage = index.recording.saved[first.saved_row].storage
+        given = array_given(index, storage, first.after, sources.sharing)
+        shared = _shared_by(sources, first.tensor) if given < 0 else None
         where = f"Between line {after} and line {backward}: the memory of {names}"
+        if given >= 0:
+            where = f"Line {index.op_line(given)}: the memory of {names}, which {index.call_name(given)} gave uncopied,"
         if shared is not None:
             where = f"Line {shared[0].line}: the memory that {shared[1]} shares"
         yield sources.finding(
@@ -131,9 +138,17 @@ def _changed_outside(sources: Sources) -> Iterator[Finding]:
             "error",
             op=first.backward_op,
             tensors=[write.tensor for write in same],
-            causes=[*(shared[:1] if shared is not None else ()), *sources.cause("saved", node_op[saved.node])],
+            causes=[
+                *sources.cause("made", given),
+                *(shared[:1] if shared is not None else ()),
+                *sources.cause("saved", node_op[saved.node]),
+            ],
             evidence=[Evidence("saved", write.saved_row) for write in same],
-            advice="clone() of what is made from the array keeps the values." if shared is not None else "",
+            advice="copy() of the array is another memory."
+            if given >= 0
+            else "clone() of what is made from the array keeps the values."
+            if shared is not None
+            else "",
         )
 
 
@@ -204,7 +219,9 @@ DIAGNOSIS = Diagnosis(
             module that backward calls again (ctx.layer(x)), which a step may have changed since forward. What a custom
             Function's forward writes after save_for_backward was called is saved as written. What numpy
             writes gradscope finds by the bytes, in blocks of up to 16 KiB that numpy() gave away or from_numpy() took
-            in; what is written inside a scripted or compiled function it cannot see.""",
+            in. So it does where an array that numpy() gave of a result is written, and read, before the loss is
+            computed of that result: prediction and target are then one memory. What is written
+            inside a scripted or compiled function it cannot see.""",
         remedy="""Write through detach() under torch.no_grad(), so that autograd can notice; or write into a
             clone(), or after backward. After an optimizer's step compute the loss anew before the next backward.""",
     ),

@@ -40,17 +40,21 @@ class OutsideWrites:
     @cached_property
     def found(self) -> list[OutsideWrite]:
         """One for each change that a backward pass used, in the order of the run."""
-        return [write for event in self._events.of(EventKind.MEMORY_CHANGED) for write in self._of(event)]
+        return [write for event in self._events.of(EventKind.MEMORY_CHANGED) for write in self.of(event)]
 
-    def _of(self, event: Happened) -> Iterator[OutsideWrite]:
+    def is_unseen(self, event: Happened) -> bool:
+        """Whether memory was changed by no call that was seen, nor by one that was noticed only when all was over."""
+        since = event.detail.get("since")
+        written = self._written.get(event.subject, [])
+        at = bisect_left(written, since) if type(since) is int else 0
+        return at == len(written) or not (written[at] < event.op or written[-1] >= self._index.op_count)
+
+    def of(self, event: Happened) -> Iterator[OutsideWrite]:
+        """What a change of memory was to a pass, if it was anything."""
         since, after = event.detail.get("since"), event.detail.get("after")
-        if type(since) is not int or type(after) is not int or not event.tensors:
+        if type(since) is not int or type(after) is not int or not event.tensors or not self.is_unseen(event):
             return
         changed = _stretches(event.detail.get("bytes"))
-        written = self._written.get(event.subject, [])
-        at = bisect_left(written, since)
-        if at < len(written) and (written[at] < event.op or written[-1] >= self._index.op_count):
-            return  # by a call that was seen, or by one that was noticed only when all was over
         saved, nodes = self._index.recording.saved, self._index.recording.nodes.column("op")
         for row in self._saved_on.get(event.subject, ()):
             node = saved.column("node")[row]
