@@ -115,6 +115,11 @@ def _norms_and_steps(recording: Recording) -> bool:
     return "F.batch_norm" in recording.strings and _several_passes(recording) and _a_step(recording)
 
 
+def _norms_or_own_buffers(recording: Recording) -> bool:
+    is_own = _a_step(recording) and any(file.is_user and "register_buffer" in file.text for file in recording.files)
+    return is_own or _a_pass_and_a_call("F.batch_norm")(recording)
+
+
 def _hooks_on_tensors_or_nodes(recording: Recording) -> bool:
     on_nodes = any(file.is_user and "grad_fn" in file.text and "hook" in file.text for file in recording.files)
     return EventKind.HOOK in recording.events.column("kind") or (_a_pass(recording) and on_nodes)
@@ -397,7 +402,7 @@ _ENTRIES = (
     Entry("optimizers.weights.average_skipped", _names_in_a_step),
     Entry("optimizers.weights.average_of_left", _a_step),
     Entry("optimizers.weights.average_trained", _an_event(EventKind.OPTIMIZER)),
-    Entry("optimizers.weights.average_without_statistics", _a_pass_and_a_call("F.batch_norm")),
+    Entry("optimizers.weights.average_without_statistics", _norms_or_own_buffers),
     Entry("optimizers.order.gradient_views_lost", _a_pass_and_a_write),
     Entry("optimizers.order.clipped_in_vain", _a_pass_and_a_call("nn.utils.clip_grad")),
     Entry("optimizers.order.clipped_while_accumulating", _clips_or_hooks),
