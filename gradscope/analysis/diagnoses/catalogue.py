@@ -391,6 +391,7 @@ _ENTRIES = (
     Entry("optimizers.members.held_by_two", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.members.held_twice", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.members.groups_of_another", _an_event(EventKind.OPTIMIZER)),
+    Entry("optimizers.members.compared_whole", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.members.mask_is_trained", _a_step),
     Entry("optimizers.members.iterator_used_up", _a_pass),
     Entry("optimizers.weights.weights_overwritten", _a_pass_and_a_write),

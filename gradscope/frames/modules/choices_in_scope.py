@@ -19,7 +19,7 @@ _GIVE = ("parameters", "named_parameters", "modules", "named_modules", "children
 _TAKE_OUT = ("pop", "popitem", "remove", "clear", "discard", "filter")
 _HOLDS = (ast.If, ast.Try, ast.IfExp, ast.Lambda)
 
-_Scope = ast.FunctionDef | ast.AsyncFunctionDef | ast.Module
+Scope = ast.FunctionDef | ast.AsyncFunctionDef | ast.Module
 
 
 class ChoiceInScope(NamedTuple):
@@ -51,8 +51,10 @@ def choices_in_scope(text: str, first: int, last: int, name: str) -> list[Choice
     tree = parsed(text)
     if tree is None or "named_parameters" not in text:
         return []
-    scope = _scope(tree, first, last)
-    parts = [node for node in _own(scope) if getattr(node, "lineno", 0) <= last or scope.__class__ in _FUNCTIONS]
+    scope = scope_given(tree, first, last)
+    parts = [
+        node for node in own_of_scope(scope) if getattr(node, "lineno", 0) <= last or scope.__class__ in _FUNCTIONS
+    ]
     inside = {id(node) for node in parts}
     filters = [one for one in filters_of(scope) if id(one.node) in inside]
     given = [node for node in parts if isinstance(node, ast.Call) and last_name(node.func) in _GIVE]
@@ -79,12 +81,12 @@ def choices_in_scope(text: str, first: int, last: int, name: str) -> list[Choice
     return sorted(found)
 
 
-def _scope(tree: ast.Module, first: int, last: int) -> _Scope:
+def scope_given(tree: ast.Module, first: int, last: int) -> Scope:
     """The function whose result a call is given, itself or by a name; else what is around the call."""
     functions = {node.name: node for node in ast.walk(tree) if isinstance(node, _FUNCTIONS)}
     around = innermost(tree, first, *_FUNCTIONS)
     scope = around if isinstance(around, _FUNCTIONS) else tree
-    parts = list(_own(scope))
+    parts = list(own_of_scope(scope))
     calls = [one for one in parts if isinstance(one, ast.Call) and first <= one.lineno <= last]
     values = [part for call in calls for part in (*call.args, *(word.value for word in call.keywords))]
     names = {one.id for one in values if isinstance(one, ast.Name)}
@@ -98,7 +100,7 @@ def _scope(tree: ast.Module, first: int, last: int) -> _Scope:
     return functions[called[0]] if len(called) == 1 else scope
 
 
-def _own(scope: _Scope) -> Iterator[ast.AST]:
+def own_of_scope(scope: Scope) -> Iterator[ast.AST]:
     """The parts of a scope without those of functions and classes in it."""
     if isinstance(scope, _FUNCTIONS):
         yield from own_parts(scope)
