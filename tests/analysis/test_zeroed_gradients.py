@@ -107,3 +107,37 @@ def test_what_is_written_back_or_is_zero_itself_or_comes_after_the_step(zero: st
 
 def test_rows_that_were_given_a_number_before_are_moved_all_the_same() -> None:
     assert causes("table.grad[keep] *= 0", before="table.data[3] = 2.0") == [8]
+
+
+OF_ANOTHER_PASS = [
+    "way = (table * torch.arange(8.0).view(4, 2)).pow(2).sum()\n"
+    "saliency = torch.autograd.grad(way, [table])[0].abs() >= 9\nchosen = saliency.float()",
+    "(table * torch.arange(8.0).view(4, 2)).pow(2).sum().backward()\n"
+    "chosen = (table.grad.abs() > table.grad.abs().mean()).float()\ntable.grad = None",
+    "chosen = (torch.rand(4, 2) < 0.5).float()",
+]
+
+
+@pytest.mark.parametrize("zero", ["table.grad.mul_(chosen)", "table.grad[chosen == 0] = 0"])
+@pytest.mark.parametrize("before", OF_ANOTHER_PASS, ids=["grad", "backward", "drawn"])
+def test_a_mask_that_was_computed_once_holds_the_same_elements_in_each_step(before: str, zero: str) -> None:
+    assert causes(zero, before=before) == [8 + before.count("\n")]
+
+
+@pytest.mark.parametrize("zero", ["table.grad.mul_(chosen)", "table.grad[chosen == 0] = 0"])
+@pytest.mark.parametrize(
+    "put",
+    [
+        "\ntable.data = table.data * chosen",
+        "\nlost = 1 - chosen\ntable.data[lost.bool()] = 0",
+        "\nprint((table * chosen).sum())",
+    ],
+    ids=["replaced", "the other way round", "in a forward"],
+)
+def test_a_mask_that_is_put_on_the_weight_as_well_is_quiet(put: str, zero: str) -> None:
+    assert causes(zero, before=OF_ANOTHER_PASS[2] + put) == []
+
+
+@pytest.mark.parametrize("drawn", ["torch.rand(4, 2) < 0.5", "table.grad.abs() > table.grad.mean()"])
+def test_a_mask_that_is_computed_anew_each_time_is_quiet(drawn: str) -> None:
+    assert causes(f"table.grad.mul_(({drawn}).float())") == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
@@ -32,6 +33,13 @@ _MASKS = ("Tensor.mul", "Tensor.where", "Tensor.masked_fill")
 _ZEROS, _ONES = ("torch.zeros", "torch.zeros_like", "Tensor.new_zeros"), ("torch.ones", "torch.ones_like")
 _CONVERSIONS = ("Tensor.float", "Tensor.to", "Tensor.type", "Tensor.type_as", "Tensor.half", "Tensor.double")
 _VIEWS = (*_CONVERSIONS, "Tensor.unsqueeze", "Tensor.view", "Tensor.reshape", "Tensor.expand", "Tensor.__getitem__")
+_OF_MASKS = frozenset(_VIEWS) | {
+    f"Tensor.{name}"
+    for names in ("__invert__ logical_not bitwise_not rsub __rsub__ clone bool", "__eq__ __ne__ eq ne gt lt ge le")
+    for name in names.split()
+}
+"""What gives a mask of a mask: ``~keep``, ``1 - keep``, ``keep == 0``."""
+_CASTS = 3
 _WAY = 8
 """How many calls back the making of a mask is followed."""
 
@@ -129,8 +137,12 @@ class _History:
         if any("pad" in part.lower() or part == "0" for part in parts if isinstance(part, str)):
             return True
         tensors = [part for part in parts if isinstance(part, int)]
-        if any(self._is_from(part, on) or self._is_chosen_anew(part, tensor) for part in tensors):
+        if any(self._is_from(part, on) or self._is_put_on(part, tensor) for part in tensors):
             return True
+        for before, one in pairwise(zeroed):
+            picked = (part for part in self._parts(one.write) if isinstance(part, int))
+            if any(self._is_chosen_anew(part, tensor, before.write) for part in picked):
+                return True
         return any(not parts.isdisjoint(self._parts(op)) for op in own)
 
     def _writes(self, tensor: int) -> list[int]:
@@ -155,13 +167,40 @@ class _History:
             return set()
         return {one for one in index.uses.of(made) if self._is_mask(one, made)}
 
-    def _is_chosen_anew(self, part: int, tensor: int) -> bool:
-        """Whether what elements are picked by was computed from the gradient, or drawn: each time others are."""
+    def _is_put_on(self, part: int, tensor: int) -> bool:
+        """Whether what elements are picked by, or is read off the same mask, meets the parameter itself as well.
+
+        A weight that is multiplied by the mask, once or in each forward, is zero there or counts for nothing.
+        """
+        index = self._index
+        storages = {index.storage_at(tensor, NONE), *(storage for _, storage in index.moves.get(tensor, ()))}
+        masks = {part}
+        for _ in range(_WAY):
+            made = index.made_by(part)
+            if not 0 <= made < index.op_count or index.method(made) not in _OF_MASKS or not index.uses.of(made):
+                break
+            part = index.uses.of(made)[0]
+            masks.add(part)
+        for _ in range(_CASTS):
+            casts = [op for one in masks for op in index.users.of(one) if index.method(op) in _OF_MASKS]
+            masks |= {one for op in casts for one in index.tensors_made(op)}
+        return any(
+            index.storage_at(other, op) in storages
+            for one in masks
+            for op in index.users.of(one)
+            for other in index.uses.of(op)
+        )
+
+    def _is_chosen_anew(self, part: int, tensor: int, since: int) -> bool:
+        """Whether what elements are picked by was computed from the gradient, or drawn, since the time before.
+
+        A mask that was computed once, of an earlier pass, picks the same elements each time.
+        """
         index, level = self._index, {part}
         for _ in range(_WAY):
             if self.is_gradient_of(level, tensor):
                 return True
-            made = [op for one in level if 0 <= (op := index.made_by(one)) < index.op_count]
+            made = [op for one in level if since < (op := index.made_by(one)) < index.op_count]
             if any(is_drawing(index, op) for op in made):
                 return True
             level = {use for op in made if not index.func(op).endswith("_like") for use in index.uses.of(op)}
@@ -268,12 +307,14 @@ class _History:
     def _is_from(self, tensor: int, storage: int) -> bool:
         """Whether a tensor was computed from what lies on a storage (``weight != 0``)."""
         index, tensors = self._index, self._index.recording.tensors
-        seen, level = {tensor}, [tensor]
+        seen, level, kinds = {tensor}, [tensor], index.recording.ops.column("kind")
         for _ in range(_WAY):
             if any(index.storage_at(one, tensors.column("op")[one]) == storage for one in level):
                 return True
             made = [tensors.column("op")[one] for one in level if not tensors.column("flags")[one] & EXTERNAL]
             taken = [op for op in made if op < index.op_count and not index.func(op).endswith("_like")]
+            # (a gradient is computed from the weight, and tells nothing of what is zero in it)
+            taken = [op for op in taken if kinds[op] not in (OpKind.BACKWARD, OpKind.GRAD)]
             level = [use for op in taken for use in index.uses.of(op) if use not in seen]
             seen.update(level)
         return False
