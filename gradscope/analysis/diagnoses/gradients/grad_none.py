@@ -69,7 +69,15 @@ def _is_expected(sources: Sources, reads: list[tuple[NoneRead, list[Cause]]]) ->
     ):
         return bool(asks)
     is_average = all(sources.left_out.is_average(one.tensor) for one, _ in reads)
-    return bool(asks) and (is_average or not any(causes for _, causes in reads))
+    is_passed_by = asks == "guards" and all(_is_given_by_others(sources, one) for one, _ in reads)
+    return bool(asks) and (is_average or is_passed_by or not any(causes for _, causes in reads))
+
+
+def _is_given_by_others(sources: Sources, read: NoneRead) -> bool:
+    """Whether another pass of the line whose last one gave a leaf nothing gave it a gradient."""
+    statement = sources.index.op_statement
+    given = sources.lives.passes.get(read.tensor, ())
+    return read.kind == "unreached" and any(statement[op] == statement[read.because] for op in given)
 
 
 def _is_kept_out(sources: Sources, read: NoneRead) -> bool:
@@ -243,12 +251,30 @@ def _unreached(sources: Sources, read: NoneRead) -> Reason:
     if reason is None and sources.index.recording.ops.column("flags")[last] & RAISED:
         return f"{_the_pass(sources, last)} raised, and gave none", []
     if reason is None:
-        return f"{_the_pass(sources, last)} gave none", []
+        return _missed_by_the_last(sources, read)
     before, returned = (
         sources.causes_at("cut", reason.changed_at),
         sources.causes_at("returned", reason.none_at),
     )
     return reason.why, [*before, *_at_the_cut(sources, reason), *returned]
+
+
+def _missed_by_the_last(sources: Sources, read: NoneRead) -> Reason:
+    """Of a leaf to which other passes of the line gave a gradient: one branch of the program only chooses by it.
+
+    What else may keep it from the last pass is not looked for: passes of one line may be for several models in turn.
+    So the pass has to be one for its optimizer, as another leaf's gradient shows.
+    """
+    last, none = read.because, f"{_the_pass(sources, read.because)} gave none"
+    held, passes = sources.events.in_optimizers, sources.lives.passes
+    holders = {event.subject for event in held.get(read.tensor, ())}
+    together = (leaf for leaf, events in held.items() if any(event.subject in holders for event in events))
+    if not any(last in passes.get(leaf, ()) for leaf in together):
+        return none, []
+    reason = sources.gradients.reason_for(last, read.tensor)
+    if reason is None or not reason.by_integers:
+        return none, []
+    return f"{none}, {reason.why}", [*sources.causes_at("cut", reason.changed_at), *_at_the_cut(sources, reason)]
 
 
 _REASONS: dict[NoneKind, Callable[[Sources, NoneRead], Reason]] = {

@@ -14,6 +14,7 @@ from gradscope.analysis.facts.reaching.called_cuts import call_of_cut
 from gradscope.analysis.facts.reaching.equal_terms import cut_of_equal_terms
 from gradscope.analysis.facts.reaching.kept_by_caches import kept_by_cache
 from gradscope.analysis.facts.reaching.left_values import LeftValues
+from gradscope.analysis.facts.reaching.taken_by_indices import taken_by_indices
 from gradscope.analysis.facts.reaching.writes_into_leaves import WritesIntoLeaves
 from gradscope.analysis.facts.reaching.writes_past_graph import WritesPastGraph
 from gradscope.analysis.facts.tracking.cuts import Cuts
@@ -64,6 +65,8 @@ class Unreached(NamedTuple):
     """A copy of it was used in its place."""
     evaluated: bool = False
     """It was used without grad mode alone, and nothing of that came to the root."""
+    by_integers: bool = False
+    """What cut its way made integers or truth values of what was computed from it, and nobody else is named for it."""
     asked: bool = False
     """It is that of a pass that code inside this one began, which returns it."""
 
@@ -215,7 +218,12 @@ class Reasons:
             called = call_of_cut(self._index, self._cuts, way)
             if called is not None:
                 return Unreached(f"cut at {where}, in what line {called.line} calls", cut, changed_at=(called,))
-            return Unreached(f"cut at {where}", cut)
+            if other < 0 and (by := taken_by_indices(self._index, self._cuts, way)) is not None:
+                why = f"cut at {where}, and line {by.line} takes items by that"
+                is_another = by.line != self._index.op_line(cut)
+                return Unreached(why, cut, changed_at=(by,) if is_another else (), by_integers=True)
+            is_by_integers = self._cuts.kind(cut) == "not_differentiable"
+            return Unreached(f"cut at {where}", cut, by_integers=is_by_integers)
         if way and not self._index.requires_grad(tensor, way[0].op):
             line = self._index.op_line(way[0].op)
             return Unreached(f"it did not require grad when line {line} used it")
