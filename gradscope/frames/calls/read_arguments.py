@@ -44,12 +44,12 @@ def reads_both(text: str, line: int, function: str, names: frozenset[str], defin
     if tree is None or (own.endswith("_") and own not in _CALLED):  # (a name that says so)
         return ""
     around = innermost(tree, line, ast.FunctionDef, ast.AsyncFunctionDef) or tree
-    statements = sorted(_simple(around), key=lambda node: node.lineno)
+    statements = sorted(simple_statements(around), key=lambda node: node.lineno)
     statement = next((node for node in statements if node.lineno <= line <= (node.end_lineno or 0)), None)
     if statement is None:
         return ""
     reader = _ArgumentReader(
-        [node for node in statements if node.lineno < statement.lineno], _callables(tree, function), names
+        [node for node in statements if node.lineno < statement.lineno], callables(tree, function), names
     )
     is_random = _draws(definition, function)
     for call in ast.walk(statement):
@@ -111,7 +111,7 @@ class _ArgumentReader:
         if isinstance(part, ast.Attribute) and part.attr in _ABOUT:
             return
         if isinstance(part, ast.Call) and self.is_function(part):
-            yield from (_Role(name, "result", "") for name in _given(part) if name in self._names)
+            yield from (_Role(name, "result", "") for name in names_given_to(part) if name in self._names)
             return
         if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load):
             yield from self._of_name(part.id, depth)
@@ -123,7 +123,7 @@ class _ArgumentReader:
         stored = next((node for node in reversed(self._before) if name in assigned_names(node)), None)
         value = stored.value if isinstance(stored, ast.Assign) else None
         if isinstance(value, ast.Call) and self.is_function(value):
-            given = [one for one in _given(value) if one != name]
+            given = [one for one in names_given_to(value) if one != name]
             if stored is not None:
                 yield from (_Role(one, "result", name) for one in given if not self._is_bound_after(one, stored))
             return
@@ -139,7 +139,7 @@ class _ArgumentReader:
         return any(name in assigned_names(node) for node in self._before[self._before.index(stored) + 1 :])
 
 
-def _callables(tree: ast.Module, function: str) -> frozenset[str]:
+def callables(tree: ast.Module, function: str) -> frozenset[str]:
     """By what names a file calls a function: its own, or those that objects of its class are given."""
     parts = function.split(".")
     if parts[-1] not in _CALLED or len(parts) < 2:
@@ -165,12 +165,12 @@ def _draws(definition: str, function: str) -> bool:
     )
 
 
-def _given(call: ast.Call) -> list[str]:
+def names_given_to(call: ast.Call) -> list[str]:
     """The names that a call is given as they are."""
     return [one.id for one in (*call.args, *(word.value for word in call.keywords)) if isinstance(one, ast.Name)]
 
 
-def _simple(function: ast.AST) -> Iterator[ast.stmt]:
+def simple_statements(function: ast.AST) -> Iterator[ast.stmt]:
     """The statements of a function, or of a file outside of functions, that have no others in them."""
     for node in ast.iter_child_nodes(function):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -178,4 +178,4 @@ def _simple(function: ast.AST) -> Iterator[ast.stmt]:
         if isinstance(node, ast.stmt) and not any(isinstance(one, ast.stmt) for one in ast.iter_child_nodes(node)):
             yield node
         else:
-            yield from _simple(node)
+            yield from simple_statements(node)

@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sharing.out_of_place import a_new_tensor
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.memory_writes.arguments_gone_on_with import arguments_gone_on_with
 from gradscope.analysis.facts.memory_writes.perturbed_arguments import PerturbedArgument, perturbed_arguments
 from gradscope.analysis.facts.memory_writes.written_arguments import WrittenArgument, written_arguments
 from gradscope.analysis.report_model import Evidence
@@ -32,8 +33,27 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("spans", written.span)],
             advice=f"Compute {a_new_tensor(index, written.written)}, or hand the function x.clone().",
         )
+    for later in arguments_gone_on_with(index, sources.passes, sources.bindings_of):
+        if index.op_statement[later.written] not in by_statement:
+            yield _of_later(sources, later)
     for moved in perturbed_arguments(index, sources.lives, sources.sharing):
         yield _of_attack(sources, moved)
+
+
+def _of_later(sources: Sources, later: WrittenArgument) -> Finding:
+    """What a caller goes on with after the function has given it back under another name, or into another call."""
+    index = sources.index
+    place, read = index.op_place(later.written), index.span_line(later.span)
+    call = index.call_name(later.written)
+    return sources.finding(
+        f"Line {index.op_line(later.written)}: {call} writes in place what {place.function} is given, and its caller, "
+        f"which uses the result, goes on with {later.name} at line {read}: it has the changes by then",
+        op=later.written,
+        tensors=[later.tensor],
+        causes=[*sources.cause("write", later.written), *sources.cause_of_span("used", later.span)],
+        evidence=[Evidence("spans", later.span)],
+        advice=f"Compute {a_new_tensor(index, later.written)}, or hand the function {later.name}.clone().",
+    )
 
 
 def _of_attack(sources: Sources, moved: PerturbedArgument) -> Finding:
@@ -61,7 +81,8 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""A function wrote in place into a tensor that it was given. Its caller gave the result another name,
-            and a later call reads both: two views of one batch, or a result and what it is compared with. Or an attack
+            and a later call reads both: two views of one batch, or a result and what it is compared with. Or it used
+            the result, and a term of the loss was computed later from what it had handed over. Or an attack
             moved the data that it was given along a gradient, through detach(), and was given it again.""",
         reason="""An argument is no copy: x += noise inside a function changes the caller's x. Two results of such a
             function are one tensor, and what was to stay as it was is changed with them.""",

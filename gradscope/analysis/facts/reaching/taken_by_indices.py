@@ -1,4 +1,4 @@
-"""The line where items are taken by the indices that a score gives, which carry no gradient: ``x[score.topk(k).indices]``.
+"""Where items are taken by the indices that a score gives, which carry no gradient: ``x[score.topk(k).indices]``.
 
 The call that gives the indices is right as it is. Where the items are taken by them, the values of the score can be let
 in: ``x[best] * score[best]``.
