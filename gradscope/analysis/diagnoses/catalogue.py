@@ -407,6 +407,7 @@ _ENTRIES = (
     Entry("optimizers.order.gradient_views_lost", _a_pass_and_a_write),
     Entry("optimizers.order.clipped_in_vain", _a_pass_and_a_call("nn.utils.clip_grad")),
     Entry("optimizers.order.clipped_while_accumulating", _clips_or_hooks),
+    Entry("optimizers.order.clipped_in_some_rounds", _a_pass_and_a_call("nn.utils.clip_grad_norm")),
     Entry("modules.mode_of_module", _a_mode_or_a_step),
     Entry("modules.copy_runs_original", _a_call("__deepcopy__")),
     Entry("modules.average_in_evaluation", _an_event(EventKind.TRAINING_MODE)),
