@@ -8,35 +8,41 @@ from gradscope.analysis.diagnoses.cached_weights import OF_CACHED, cached_at
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.memory.caching_functions import caches_around
 from gradscope.analysis.facts.memory_writes.stale_results import StaleResult, stale_results
 from gradscope.analysis.facts.memory_writes.stale_values import StaleValue, stale_values
 from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.frames.blocks.filled_once import filled_once
 from gradscope.frames.names.stored_names import assigned_names
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each result."""
-    index = sources.index
+    index, kept = sources.index, set[int]()
     for stale in stale_results(index, sources.passes, sources.lives):
         made_at = index.recording.tensors.column("op")[stale.tensor]
         causes = sources.stored(stale.tensor, stale.last) or _put_on_object(sources, stale.tensor)
         if not causes and (cached := cached_at(sources, [stale.tensor], stale.last)):
             yield _of_cached(sources, stale, cached)
             continue
+        name = sources.names.at(stale.tensor, made_at)
         # What a later iteration computes anew is as old as was meant; of what has no name only the call tells.
         if _is_anew(sources, stale.tensor) or not (causes or index.calls_like(made_at) == 1):
-            continue
+            causes = _kept_by_key(sources, stale.tensor)
+            if not causes or causes[0].line in kept:
+                continue  # (the same, under another key)
+            kept.add(causes[0].line)
+            name = sources.names.of(stale.tensor)
         causes = causes or sources.cause("made", made_at)
-        name = sources.names.at(stale.tensor, made_at)
         line = causes[0].line if causes else index.op_line(made_at)
         yield sources.finding(
             f"Line {line}: {name} was computed once, and used again after each of {index.times(stale.steps):,} steps "
             f"that changed {_changed(sources, stale)}, from which it was computed",
             why="its graph saved nothing, so that later passes go through it without an error and take the values that "
-            "the weights gave before the first step"
+            "the weights gave before the first of these steps"
             if stale.is_freed
-            else "retain_graph=True keeps the graph with the values that the weights gave before the first step, so "
-            "that later passes take these values, and gradients at them",
+            else "retain_graph=True keeps the graph with the values that the weights gave before the first of these steps, "
+            "so that later passes take these values, and gradients at them",
             op=made_at,
             tensors=[stale.tensor],
             causes=causes,
@@ -79,6 +85,28 @@ def _of_cached(sources: Sources, stale: StaleResult, causes: list[Cause]) -> Fin
         evidence=[Evidence("ops", op) for op in (stale.first, stale.steps[-1], stale.last)],
         advice=OF_CACHED,
     )
+
+
+def _kept_by_key(sources: Sources, tensor: int) -> list[Cause]:
+    """Where a function keeps what it computes, a result for each key, if one was used after all of them were made.
+
+    One that is made again, since the place was emptied, takes the place of the one before, which has no use then.
+    """
+    index, ops = sources.index, sources.index.recording.ops
+    made_at = index.recording.tensors.column("op")[tensor]
+    where = index.statements[index.op_statement[made_at]]
+    users = index.users.of(tensor)
+    if where.file < 0 or not users:
+        return []
+    spans, funcs = ops.column("span"), ops.column("func")
+    place = spans[made_at], funcs[made_at]
+    if any((spans[op], funcs[op]) == place for op in range(users[-1], index.op_count)):
+        return []
+    text = index.recording.files[where.file].text
+    found = {(line, end) for line, end, _ in caches_around(text, where.line, 0)}
+    if not found and (filled := filled_once(text, where.line)) is not None:
+        found = {(filled.line, filled.end_line)}
+    return [sources.cause_of_line("made", where.file, line, end, "") for line, end in found] if len(found) == 1 else []
 
 
 def _attributes(sources: Sources, tensor: int) -> set[int]:
