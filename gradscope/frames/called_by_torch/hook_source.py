@@ -361,6 +361,61 @@ class HookSource:
                 return line, getattr(node, "end_lineno", None) or line
         return None
 
+    def keeps_input(self, *, is_pre: bool) -> Lines | None:
+        """Where a forward hook keeps the input that it is given as it is: ``seen.append(inputs[0])``; None for nowhere.
+
+        Args:
+            is_pre: It runs before the module, and is given no output.
+        """
+        name, kept = self._input(is_pre=is_pre), list[ast.expr]()
+        names = self._of_input(name)
+        for node in self._own() if name else ():
+            kept = []
+            if isinstance(node, ast.Assign) and any(
+                isinstance(target, ast.Subscript | ast.Attribute) for target in node.targets
+            ):
+                kept = [node.value]
+            elif isinstance(node, ast.Call):
+                called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                kept = node.args[-1:] if called in _KEEPING else []
+            if any(_is_part(value, names) for value in kept) and isinstance(node, ast.stmt | ast.expr):
+                return node.lineno, node.end_lineno or node.lineno
+        return None
+
+    @property
+    def reads_input(self) -> list[Lines]:
+        """Where a forward hook that reads no output takes its input for something."""
+        name = self._input(is_pre=False)
+        names = self._of_input(name)
+        nodes = [node for node in self._own() if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
+        output = self._all_names[len(self._all_names) - self._defaults - 1 :] if name else []
+        if any(node.id in output for node in nodes):
+            return []
+        return [(node.lineno, node.end_lineno or node.lineno) for node in nodes if node.id in names]
+
+    @property
+    def _all_names(self) -> list[str]:
+        return [one.arg for one in self._node.args.args] if self._node is not None else []
+
+    @property
+    def _defaults(self) -> int:
+        return len(self._node.args.defaults) if self._node is not None else 0
+
+    def _input(self, *, is_pre: bool) -> str:
+        """What it calls the tuple of inputs: ``hook(module, inputs, output, name=name)``."""
+        names, count = self._all_names, len(self._all_names) - self._defaults
+        if self._node is None or self._node.args.vararg is not None or count < (2 if is_pre else 3):
+            return ""
+        return names[count - (1 if is_pre else 2)]
+
+    def _of_input(self, name: str) -> set[str]:
+        """The names that have the input: ``(x,) = inputs``, ``x = inputs[0]``."""
+        names = {name} - {""}
+        for node in self._own() if names else ():
+            if isinstance(node, ast.Assign) and _is_part(node.value, names):
+                names |= {one.id for target in node.targets for one in ast.walk(target) if isinstance(one, ast.Name)}
+        return names
+
     @property
     def _arguments(self) -> list[str]:
         names = [one.arg for one in self._node.args.args] if self._node is not None else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from gradscope.frames.syntax_trees import innermost, parsed
+from gradscope.frames.syntax_trees import innermost, last_name, parsed
 
 _POSITIONS = {"ReLU": 0, "ReLU6": 0, "SELU": 0, "Hardsigmoid": 0, "Hardswish": 0, "SiLU": 0, "Mish": 0}
 _POSITIONS |= {"ELU": 1, "CELU": 1, "LeakyReLU": 1, "Dropout": 1, "Dropout2d": 1, "AlphaDropout": 1, "Hardtanh": 2}
@@ -43,6 +43,17 @@ def inplace_modules(text: str, line: int, item: int) -> list[tuple[int, int]]:
     ]
     every = list(_made_in(tree))
     return found or (every if len(every) == 1 else [])
+
+
+def made_in_place(text: str, kind: str) -> list[tuple[int, int]]:
+    """First and last lines of the calls that make a module of a class to work in place."""
+    tree = parsed(text)
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call)) if tree is not None else ()
+    return [
+        (node.lineno, node.end_lineno or node.lineno)
+        for node in calls
+        if last_name(node.func) == kind and _is_inplace(node)
+    ]
 
 
 def _item(chain: ast.expr, item: int) -> list[tuple[int, int]]:
