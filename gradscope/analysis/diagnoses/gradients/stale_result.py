@@ -41,8 +41,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
             why="its graph saved nothing, so that later passes go through it without an error and take the values that "
             "the weights gave before the first of these steps"
             if stale.is_freed
-            else "retain_graph=True keeps the graph with the values that the weights gave before the first of these steps, "
-            "so that later passes take these values, and gradients at them",
+            else "retain_graph=True keeps the graph with the values that the weights gave before the first of these "
+            "steps, so that later passes take these values, and gradients at them",
             op=made_at,
             tensors=[stale.tensor],
             causes=causes,
