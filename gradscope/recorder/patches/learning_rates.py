@@ -1,8 +1,7 @@
 """When an optimizer steps with a learning rate of zero or next to nothing, and the schedulers that set its rate.
 
 Of the steps, only those are noted at which a rate becomes zero (or so small) or is so no more, and the first; and that
-a scheduler goes on stepping without its optimizer, or not any more. So is a state that changes the rates when it is
-loaded, and a scheduler that begins with others right after that, or sets others than were written by hand.
+a scheduler goes on stepping without its optimizer, or not any more.
 """
 
 from __future__ import annotations
@@ -11,36 +10,40 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from types import FrameType
-from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary, ref
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch.compiler import is_dynamo_compiling
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
-    CyclicLR,
-    LambdaLR,
     LinearLR,
     MultiStepLR,
-    OneCycleLR,
     PolynomialLR,
     StepLR,
 )
 
 from gradscope.recorder.calls.modes_aside import is_ours_on_top
-from gradscope.recorder.patches.noting import note
-from gradscope.recorder.patches.optimizer_groups import is_torchs_own, number_of
-from gradscope.recording.rows import EventKind
+from gradscope.recorder.patches import rates_set_otherwise
+from gradscope.recorder.patches.optimizer_groups import is_torchs_own
+from gradscope.recorder.patches.rates_set_otherwise import (
+    FIRST,
+    SEVERAL,
+    known_rates,
+    note_first_step,
+    note_made,
+    note_overwritten,
+    note_rates,
+    note_set,
+    note_several_steps,
+    note_steps_beyond,
+    written_since,
+)
 
-_LEARNING_RATE = int(EventKind.LEARNING_RATE)
 UPDATES = ("_update_lr", "step")
 """The methods by which ``LRScheduler`` sets the rates: the first that this torch has is what ``step`` ends with. Where
 there is none, ``step`` puts its warnings down to torch's own file, whoever calls it."""
 
-_SEVERAL = 2
-"""Steps with one rate: a scheduler that steps after each of the optimizer's leaves a wrong one for the first only."""
-_FIRST = 2
-"""How often a scheduler has stepped after the program's first call: it steps once when it is made."""
 _TINY = 1e-6
 """The part of its first rate that an optimizer's rate has to fall to for its steps to be next to nothing."""
 _IDLE = 2
@@ -49,52 +52,15 @@ _PERIODS = 4
 """Descents and ascents of a cosine after which it is taken to have gone past its end."""
 _CHANGES = 4
 """Times that the rate of one group has changed, from which on it is noted that another one's has not."""
-_TWICE = 2
-"""How often rates that are overwritten are noted: once may be a mistake, and again a schedule of both."""
-_BY_COUNT = (LambdaLR, OneCycleLR, CyclicLR)
-"""Schedulers whose rates follow from how often they have stepped alone: others go on from those that they find."""
 _idle: WeakKeyDictionary[Any, tuple[int, int]] = WeakKeyDictionary()
 """For a scheduler: steps of its optimizer when it stepped last, and how often it has stepped since without another."""
-
-
-class _RatesSetBack(NamedTuple):
-    """A scheduler that was made after its optimizer's state was loaded, and set other rates by that."""
-
-    restored: list[float | None]
-    rates: list[float | None]
-    scheduler: Callable[[], Any]
-    """A weak reference."""
-    epochs: int
-    """How far the scheduler had come."""
-
-
-_restored: WeakKeyDictionary[Optimizer, list[float | None]] = WeakKeyDictionary()
-"""For an optimizer: the rates of a state that was loaded, which a scheduler had set, until another one sets them."""
-
-_set_back: WeakKeyDictionary[Optimizer, _RatesSetBack] = WeakKeyDictionary()
-"""The optimizers to which that happened before their first steps."""
-
-
-class _RatesSet(NamedTuple):
-    """What the last step of a scheduler set."""
-
-    rates: list[Any]
-    """Of each group, a list that nobody else changes."""
-    steps: int
-    """How many steps its optimizer had made then."""
-    moves: int
-    """How often these had found other rates than the one before."""
-
-
-_set_last: WeakKeyDictionary[Optimizer, _RatesSet] = WeakKeyDictionary()
-"""For an optimizer: the rates that a scheduler set last, where no state was loaded since."""
 
 
 class _Stepping:
     """What is known of an optimizer that steps."""
 
     __slots__ = (
-        *("attributes", "beside", "changes", "first", "has_gone_on", "is_uneven", "moves", "overwritten", "rates"),
+        *("attributes", "beside", "changes", "first", "has_gone_on", "is_uneven", "moves", "rates"),
         *("steps", "zero"),
     )
 
@@ -118,8 +84,6 @@ class _Stepping:
         """Where it was noted that a scheduler steps without it: whether it has stepped since."""
         self.moves = 0
         """Steps that found other rates than the one before."""
-        self.overwritten = 0
-        """How often it was noted that a scheduler set other rates than were written by hand."""
 
 
 _known: WeakKeyDictionary[Optimizer, _Stepping] = WeakKeyDictionary()
@@ -133,14 +97,14 @@ def before_step(optimizer: Optimizer, *_: Any) -> None:
     if known is None:
         known = _known[optimizer] = _Stepping()
     known.steps += 1
-    if known.steps == _SEVERAL and optimizer in _set_back:
-        _report_set_back(optimizer, sys._getframe(1))
+    if known.steps == SEVERAL:
+        note_several_steps(optimizer, sys._getframe(1))
     if known.has_gone_on is False:
         known.has_gone_on = True
-        _report(optimizer, {"call": "busy"}, sys._getframe(1))
+        note_rates(optimizer, {"call": "busy"}, sys._getframe(1))
     if len(vars(optimizer)) != known.attributes or known.beside is not None:
         _look_beside(optimizer, known, sys._getframe(1))
-    rates = _known_rates(optimizer)
+    rates = known_rates(optimizer)
     if rates != known.rates:
         known.moves += 1
         if len(rates) > 1 and known.rates is not None and len(known.rates) == len(rates):
@@ -160,7 +124,7 @@ def _look_at(optimizer: Optimizer, known: _Stepping, rates: list[float | None], 
             return
         known.zero = (zero, is_tiny)
         small = {"tiny": largest, "first": known.first} if is_tiny else {}
-        _report(optimizer, {"zero": list(zero), **small}, frame)
+        note_rates(optimizer, {"zero": list(zero), **small}, frame)
     known.rates = rates
 
 
@@ -177,10 +141,10 @@ def _look_beside(optimizer: Optimizer, known: _Stepping, frame: FrameType) -> No
         before = known.beside.get(name)
         if before is None and value not in kept:
             known.beside[name] = kept
-            _report(optimizer, {"call": "beside", "name": name, "value": value, "kept": kept}, frame)
+            note_rates(optimizer, {"call": "beside", "name": name, "value": value, "kept": kept}, frame)
         elif before and before != kept:
             known.beside[name] = []
-            _report(optimizer, {"call": "follows", "name": name}, frame)
+            note_rates(optimizer, {"call": "follows", "name": name}, frame)
 
 
 def _count_changes(optimizer: Optimizer, known: _Stepping, rates: list[float | None], frame: FrameType) -> None:
@@ -193,19 +157,17 @@ def _count_changes(optimizer: Optimizer, known: _Stepping, rates: list[float | N
     stays = [group for group, changes in enumerate(known.changes) if not changes]
     if known.is_uneven is None and stays and max(known.changes) >= _CHANGES and is_ours_on_top():
         known.is_uneven = True
-        _report(optimizer, {"call": "uneven", "stays": stays}, frame)
+        note_rates(optimizer, {"call": "uneven", "stays": stays}, frame)
     elif known.is_uneven and not stays:
         known.is_uneven = False
-        _report(optimizer, {"call": "even"}, frame)
+        note_rates(optimizer, {"call": "even"}, frame)
 
 
 def forget() -> None:
     """Note the rates of each optimizer anew: another recording begins."""
     _known.clear()
     _idle.clear()
-    _restored.clear()
-    _set_back.clear()
-    _set_last.clear()
+    rates_set_otherwise.forget()
 
 
 def scheduler_made(init: Callable[..., None]) -> Callable[..., None]:
@@ -215,72 +177,15 @@ def scheduler_made(init: Callable[..., None]) -> Callable[..., None]:
     def makes(scheduler: Any, *args: Any, **kwargs: Any) -> None:
         init(scheduler, *args, **kwargs)
         if not is_dynamo_compiling() and is_ours_on_top():
-            rates = _known_rates(scheduler.optimizer)
+            rates = known_rates(scheduler.optimizer)
             is_one = len(rates) > 1 and len(set(rates)) == 1
             detail = {"scheduler": type(scheduler).__name__, "call": "made", **({"one": rates[0]} if is_one else {})}
             if counted := _counted_by(scheduler):
                 detail["of"] = counted
-            _report(scheduler.optimizer, detail, sys._getframe(1))
-            restored = _restored.get(scheduler.optimizer)
-            if restored is not None and restored != rates and None not in rates:
-                _set_back[scheduler.optimizer] = _RatesSetBack(restored, rates, ref(scheduler), scheduler.last_epoch)
+            note_rates(scheduler.optimizer, detail, sys._getframe(1))
+            note_made(scheduler, rates)
 
     return makes
-
-
-def loading_reported(load_state_dict: Callable[..., None]) -> Callable[..., None]:
-    """What stands for ``Optimizer.load_state_dict`` while a recorder is at work: rates that it changes are noted."""
-
-    @wraps(load_state_dict)
-    def loads(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
-        before, first = _known_rates(optimizer), _first_rates(optimizer)
-        load_state_dict(optimizer, *args, **kwargs)
-        _set_last.pop(optimizer, None)
-        if is_dynamo_compiling() or not is_ours_on_top():
-            return
-        after = _known_rates(optimizer)
-        if before != after and None not in after:
-            _report(optimizer, {"call": "loaded", "before": before, "after": after}, sys._getframe(1))
-        _restored.pop(optimizer, None)
-        is_scheduled = all("initial_lr" in group for group in optimizer.param_groups)
-        if is_scheduled and optimizer.state and None not in after and first == _first_rates(optimizer):
-            _restored[optimizer] = after
-            _report(optimizer, {"call": "restored"}, sys._getframe(1))
-
-    return loads
-
-
-def _report_begun(scheduler: Any, frame: FrameType) -> None:
-    """Note that the first step of a scheduler, which knows of none before, set other rates than were loaded."""
-    restored = _restored.pop(scheduler.optimizer, None)
-    rates = _known_rates(scheduler.optimizer)
-    if restored is not None and restored != rates and type(scheduler) in _BY_COUNT:
-        detail = {"scheduler": type(scheduler).__name__, "call": "begun", "restored": restored, "rates": rates}
-        _report(scheduler.optimizer, detail, frame)
-
-
-def _report_set_back(optimizer: Optimizer, frame: FrameType) -> None:
-    """Note that an optimizer goes on with the rates that a scheduler set when it was made, not with those loaded before
-    it, although the scheduler has been given a state since: one that is loaded sets no rate."""
-    known = _set_back.pop(optimizer)
-    scheduler = known.scheduler()
-    if scheduler is not None and scheduler.last_epoch > known.epochs and _known_rates(optimizer) == known.rates:
-        detail = {"scheduler": type(scheduler).__name__, "call": "set back"}
-        _report(optimizer, {**detail, "restored": known.restored, "rates": known.rates}, frame)
-
-
-def _first_rates(optimizer: Optimizer) -> list[Any]:
-    """The rate of each group that a schedule is to begin with."""
-    return [group.get("initial_lr", group.get("lr")) for group in optimizer.param_groups]
-
-
-def _known_rates(optimizer: Optimizer) -> list[float | None]:
-    """The rate of each group; None where reading it could make the program wait for a device."""
-    rates: list[float | None] = []
-    for group in getattr(optimizer, "param_groups", ()):
-        rate = group.get("lr")
-        rates.append(rate if type(rate) in (int, float) else None)
-    return rates
 
 
 def scheduler_stepped(update: Callable[..., None]) -> Callable[..., None]:
@@ -294,70 +199,28 @@ def scheduler_stepped(update: Callable[..., None]) -> Callable[..., None]:
     @wraps(update)
     def updates(scheduler: Any, *args: Any, **kwargs: Any) -> None:
         optimizer = scheduler.optimizer
-        written = _written_since(optimizer, scheduler)
+        written = written_since(scheduler)
         update(scheduler, *args, **kwargs)
-        if written and not is_dynamo_compiling() and is_ours_on_top():
-            _report_overwritten(scheduler, written, sys._getframe(1))
-        if scheduler._step_count == _FIRST and not is_dynamo_compiling() and is_ours_on_top():
+        known = _known.get(optimizer)
+        if written and known is not None and not is_dynamo_compiling() and is_ours_on_top():
+            note_overwritten(scheduler, written, known.steps, known.moves, sys._getframe(1))
+        if scheduler._step_count == FIRST and not is_dynamo_compiling() and is_ours_on_top():
             call = "first" if getattr(optimizer, "_opt_called", False) else "early"
-            _report(optimizer, {"scheduler": type(scheduler).__name__, "call": call}, sys._getframe(1))
-            _report_begun(scheduler, sys._getframe(1))
-        if scheduler._step_count >= _FIRST:
-            _restored.pop(optimizer, None)
+            note_rates(optimizer, {"scheduler": type(scheduler).__name__, "call": call}, sys._getframe(1))
+            note_first_step(scheduler, sys._getframe(1))
+        if scheduler._step_count >= FIRST:
+            note_steps_beyond(optimizer)
         end = _end_of(scheduler)
         if end and scheduler.last_epoch == end and not is_dynamo_compiling() and is_ours_on_top():
             detail = {"scheduler": type(scheduler).__name__, "call": "over", "of": _length_of(scheduler)}
             first = _known[optimizer].first if optimizer in _known else None
-            _report(optimizer, {**detail, "first": first, "rates": _known_rates(optimizer)}, sys._getframe(1))
-        known = _known.get(optimizer)
-        if type(scheduler) in _BY_COUNT:
-            steps, moves = (known.steps, known.moves) if known is not None else (0, 0)
-            _set_last[optimizer] = _RatesSet(scheduler._last_lr, steps, moves)
+            note_rates(optimizer, {**detail, "first": first, "rates": known_rates(optimizer)}, sys._getframe(1))
+        note_set(scheduler, known.steps if known is not None else 0, known.moves if known is not None else 0)
         if known is not None and known.has_gone_on is None and _steps_alone(scheduler, known.steps):
             known.has_gone_on = False
-            _report(optimizer, {"scheduler": type(scheduler).__name__, "call": "idle"}, sys._getframe(1))
+            note_rates(optimizer, {"scheduler": type(scheduler).__name__, "call": "idle"}, sys._getframe(1))
 
     return updates
-
-
-def _written_since(optimizer: Optimizer, scheduler: Any) -> dict[int, float]:
-    """By group the rates that are others than a scheduler set last, where this one sets them whatever they are."""
-    last = _set_last.get(optimizer)
-    if last is None:
-        return {}
-    if type(scheduler) not in _BY_COUNT or len(last.rates) != len(optimizer.param_groups):
-        del _set_last[optimizer]  # (what it sets is not looked at)
-        return {}
-    pairs = enumerate(zip(optimizer.param_groups, last.rates, strict=True))
-    return {
-        number: group["lr"]
-        for number, (group, rate) in pairs
-        if group["lr"] is not rate and {type(group["lr"]), type(rate)} <= {int, float} and group["lr"] != rate
-    }
-
-
-def _report_overwritten(scheduler: Any, written: dict[int, float], frame: FrameType) -> None:
-    """Note, twice for an optimizer, that a step of a scheduler set other rates than had been written by hand.
-
-    So does a second LambdaLR when it is made, as it goes by the rates that the first one began with.
-    """
-    optimizer = scheduler.optimizer
-    known, last, rates = _known.get(optimizer), _set_last[optimizer], _known_rates(optimizer)
-    lost = [number for number, rate in written.items() if rates[number] != rate]
-    is_made = scheduler._step_count < _FIRST
-    if known is None or not lost or known.overwritten >= _TWICE or (is_made and type(scheduler) is not LambdaLR):
-        return
-    known.overwritten += 1
-    detail = {
-        "groups": lost,
-        "written": [written[number] for number in lost],
-        "rates": [rates[number] for number in lost],
-        "base": [scheduler.base_lrs[number] for number in lost],
-        "steps": known.steps - last.steps,
-        "moves": known.moves - last.moves,
-        "made": is_made,
-    }
-    _report(optimizer, {"scheduler": type(scheduler).__name__, "call": "overwritten", **detail}, frame)
 
 
 def _length_of(scheduler: Any) -> int:
@@ -388,10 +251,3 @@ def _steps_alone(scheduler: Any, steps: int) -> bool:
     times = times + 1 if before == steps else 0
     _idle[scheduler] = steps, times
     return times >= _IDLE and not is_dynamo_compiling() and is_ours_on_top()
-
-
-def _report(optimizer: Optimizer, detail: dict[str, Any], frame: FrameType) -> None:
-    note(
-        "learning rate",
-        lambda mode: mode.observer.observe_event(_LEARNING_RATE, frame, mode.thread, number_of(optimizer), detail, ()),
-    )

@@ -44,6 +44,7 @@ from gradscope.recorder.patches import (
     optimizer_states,
     packed_tensors,
     process_ranks,
+    rates_set_otherwise,
     repeated_modules,
     seeds,
     shallow_copies,
@@ -167,7 +168,7 @@ def _replacements() -> Iterator[Replacement]:
 def _loading_reported(load_state_dict: Callable[..., None]) -> Callable[..., None]:
     """What stands for ``Optimizer.load_state_dict``: what a state has of tensors, of rates and of groups is noted."""
     loads = stray_groups.loading_reported(load_state_dict)
-    return learning_rates.loading_reported(optimizer_states.loading_reported(loads))
+    return rates_set_otherwise.loading_reported(optimizer_states.loading_reported(loads))
 
 
 _installed: list[Replacement] = []
