@@ -13,7 +13,7 @@ from gradscope.analysis.diagnoses.errors.detached_too_seldom import detached_too
 from gradscope.analysis.diagnoses.errors.left_by_hooks import left_by_hook
 from gradscope.analysis.diagnoses.errors.ways_into_old_graphs import ways_kept
 from gradscope.analysis.diagnoses.finding import Finding
-from gradscope.analysis.diagnoses.passed_uncut import passed_uncut
+from gradscope.analysis.diagnoses.passed_uncut import PassedUncut, passed_uncut
 from gradscope.analysis.diagnoses.rerun_causes import OF_LEFT, left_behind, owned
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.graphs.wholes_of_parts import node_of_whole
@@ -277,7 +277,7 @@ def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Fin
     passes = "its own earlier run" if earlier == [line] else f"the backward of line {numbers(earlier)}"
     is_itself = {index.node_tensor[node] for node in entries} <= {root, -1}
     kept = [] if is_itself and earlier != [line] else ways_kept(sources, entries, min(used_up), op)
-    known = (
+    known: _LedBack | PassedUncut | None = (
         _known(sources, entries, sorted(used_up), op)
         or _left_in_default(sources, kept)
         or _left_in_list(sources, kept)
@@ -285,10 +285,15 @@ def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Fin
         or _left_by_hook(sources, entries, min(used_up), op)
         or _never_cut(sources, entries, op)
     )
+    tensors, through = [one for node in entries if (one := index.node_tensor[node]) >= 0], ""
+    if known is None:
+        known = passed_uncut(sources, tensors, op)
+        names = list(dict.fromkeys(sources.names.of(index.node_tensor[node]) for node in entries))
+        through = f" through {listed(names)}"
     if known is not None:
         return sources.finding(
-            f"Line {line}: backward failed, since {sources.names.of(root)} leads into a graph that {passes} had used "
-            "up and freed",
+            f"Line {line}: backward failed, since {sources.names.of(root)} leads{through} into a graph that {passes} "
+            "had used up and freed",
             why=known.why,
             op=op,
             tensors=[root],
@@ -296,20 +301,6 @@ def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Fin
             evidence=[Evidence("nodes", node) for node in entries] + [Evidence("ops", one) for one in sorted(used_up)],
             advice=known.advice,
         )
-    uncut = passed_uncut(sources, [one for node in entries if (one := index.node_tensor[node]) >= 0], op)
-    if uncut is not None:
-        names = list(dict.fromkeys(sources.names.of(index.node_tensor[node]) for node in entries))
-        return sources.finding(
-            f"Line {line}: backward failed, since {sources.names.of(root)} leads through {listed(names)} into a graph "
-            f"that {passes} had used up and freed",
-            why=uncut.why,
-            op=op,
-            tensors=[root],
-            causes=uncut.causes,
-            evidence=[Evidence("nodes", node) for node in entries] + [Evidence("ops", one) for one in sorted(used_up)],
-            advice=uncut.advice,
-        )
-    tensors = [one for node in entries if (one := index.node_tensor[node]) >= 0]
     if (seldom := detached_too_seldom(sources, tensors, op)) is not None:
         return sources.finding(
             f"Line {seldom.cause.line} detaches {seldom.name} before the loop of line "
@@ -322,9 +313,9 @@ def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Fin
             evidence=[Evidence("nodes", node) for node in entries] + [Evidence("ops", one) for one in sorted(used_up)],
             advice=f"Detach {seldom.name} at the beginning of each round.",
         )
-    through = dict.fromkeys(f"{name} ({_lines_of(causes)})" for name, causes in kept if causes)
-    way = f" through {listed(list(through))}" if through and not is_itself else ""
-    from_line = f" (line {kept[0][1][0].line})" if through and is_itself else ""
+    ways = dict.fromkeys(f"{name} ({_lines_of(causes)})" for name, causes in kept if causes)
+    way = f" through {listed(list(ways))}" if ways and not is_itself else ""
+    from_line = f" (line {kept[0][1][0].line})" if ways and is_itself else ""
     return sources.finding(
         f"Line {line}: backward failed, since {sources.names.of(root)}{from_line} leads{way} into a graph that "
         f"{passes} had used up and freed",

@@ -87,8 +87,6 @@ def _masked_by_another(sources: Sources, written: WrittenBackward, node: int, fo
     for one in found.compared:
         of_backward = written.definition.lineno <= one.lineno <= (written.definition.end_lineno or 0)
         lines[written.lines_of(one) if of_backward else written.lines_of(one)._replace(function=forward)] = None
-    op, other = sources.index.recording.nodes.column("op")[node], sources.index.node_tensor[node]
-    where = numbers(one.line for one in lines)
     asked = listed(list(dict.fromkeys(ast.unparse(one) for one in found.compared)))
     at = ", ".join(f"{name} = {value:.2f}" for name, value in found.at.items())
     does = (
@@ -96,15 +94,32 @@ def _masked_by_another(sources: Sources, written: WrittenBackward, node: int, fo
         if found.lets_through
         else ("gives no gradient where forward does not clamp")
     )
-    return sources.finding(
-        f"Line{'s' * (' and ' in where)} {where}: {written.name}'s backward masks the gradient for "
-        f"{listed(list(found.arguments))} by {asked}, and what forward clamps is {ast.unparse(found.is_clamped)}",
+    return _of_lines(
+        sources,
+        written,
+        node,
+        list(lines),
+        f"masks the gradient for {listed(list(found.arguments))} by {asked}, and what forward clamps is "
+        f"{ast.unparse(found.is_clamped)}",
         why=f"at {at} it {does}",
+        advice="Compare the value that is clamped with the bounds.",
+    )
+
+
+def _of_lines(
+    sources: Sources, written: WrittenBackward, node: int, lines: list[Lines], does: str, *, why: str, advice: str
+) -> Finding:
+    """What is said of some lines of a backward, whose node is one that ran."""
+    op, other = sources.index.recording.nodes.column("op")[node], sources.index.node_tensor[node]
+    where = numbers(one.line for one in lines)
+    return sources.finding(
+        f"Line{'s' * (' and ' in where)} {where}: {written.name}'s backward {does}",
+        why=why,
         op=min(op, sources.index.op_count - 1),
         tensors=[other] if other >= 0 else [],
         causes=sources.causes_at("returned", lines),
         evidence=[Evidence("nodes", node)],
-        advice="Compare the value that is clamped with the bounds.",
+        advice=advice,
     )
 
 
@@ -128,31 +143,27 @@ def _is_complex(sources: Sources, written: WrittenBackward) -> bool:
 def _without_conjugate(sources: Sources, written: WrittenBackward, node: int, found: list[tuple[int, str]]) -> Finding:
     computed = [lines for position, _ in found for lines in written.computed_at(position)]
     lines = computed or [written.lines_of(one) for one in written.returns]
-    op, other = sources.index.recording.nodes.column("op")[node], sources.index.node_tensor[node]
-    where = numbers(one.line for one in lines)
-    return sources.finding(
-        f"Line{'s' * (' and ' in where)} {where}: {written.name}'s backward lacks a conjugate in what it gives "
-        f"{listed([name for _, name in found])}: its values are complex",
+    return _of_lines(
+        sources,
+        written,
+        node,
+        lines,
+        f"lacks a conjugate in what it gives {listed([name for _, name in found])}: its values are complex",
         why="the gradient of a factor of a product is what comes in times the conjugate of the other factor",
-        op=min(op, sources.index.op_count - 1),
-        tensors=[other] if other >= 0 else [],
-        causes=sources.causes_at("returned", lines),
-        evidence=[Evidence("nodes", node)],
         advice="Multiply by conj() of what forward saved.",
     )
 
 
 def _along_the_columns(sources: Sources, written: WrittenBackward, node: int, found: WrongAxis) -> Finding:
-    op, other = sources.index.recording.nodes.column("op")[node], sources.index.node_tensor[node]
     size = found.size
-    return sources.finding(
-        f"Line {found.lines.line}: {written.name}'s backward multiplies {found.saved} ({size} by {size}) by "
-        f"{found.incoming} ({size}), which goes along the columns, and forward gives one number for each row",
+    return _of_lines(
+        sources,
+        written,
+        node,
+        [found.lines],
+        f"multiplies {found.saved} ({size} by {size}) by {found.incoming} ({size}), which goes along the columns, and "
+        "forward gives one number for each row",
         why=f"{size} rows and as many columns let torch broadcast it: each row gets the gradients of all the others",
-        op=min(op, sources.index.op_count - 1),
-        tensors=[other] if other >= 0 else [],
-        causes=sources.causes_at("returned", [found.lines]),
-        evidence=[Evidence("nodes", node)],
         advice=f"Multiply by {found.incoming}[:, None].",
     )
 
