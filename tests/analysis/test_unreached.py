@@ -693,3 +693,18 @@ def test_who_is_held_by_no_optimizer_is_said(after: str, why: str) -> None:
     (answer,) = [one for one in build(recorded(COPIED.format(after))).answers if one.code == "leaf-unreached"]
     assert answer.text.endswith(f"no gradient: {why}, and no optimizer holds it itself.")
     assert answer.severity == "note"
+
+
+def test_a_copy_is_no_use_of_what_a_module_holds_and_all_of_a_snapshot_is_said_at_once() -> None:
+    source = """
+    import copy, torch
+    from torch import nn
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Linear(2, 1))
+    snapshot = copy.deepcopy(model).eval()
+    model(torch.randn(4, 3)).sum().backward()
+    """
+    answers = [one for one in build(recorded(source)).answers if one.code == "leaf-unreached"]
+    assert [one.text for one in answers] == [
+        f"Line {line_of(source, '.backward')}: backward gave snapshot.* (6) no gradient: no call was seen to use it "
+        "before this backward pass."
+    ]

@@ -115,3 +115,18 @@ def test_a_step_that_dynamo_lets_alone_keeps_its_name(monkeypatch: pytest.Monkey
     )
     assert {"optim.LBFGS.step"} < set(functions(recording))
     assert "<module>" not in functions(recording)
+
+
+def test_a_copy_of_a_module_takes_of_each_buffer_the_buffer_alone_and_not_what_was_copied_before_it() -> None:
+    recording = recorded("""
+    import copy, torch
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 1))
+    twin = copy.deepcopy(model)
+    """)
+    uses, names = recording.uses, functions(recording)
+    taken: dict[int, list[int]] = {op: [] for op, name in enumerate(names) if name == "Tensor.__deepcopy__"}
+    for op, tensor in zip(uses.column("op"), uses.column("tensor"), strict=True):
+        if op in taken:
+            taken[op].append(tensor)
+    of = ("running_mean", "running_var", "num_batches_tracked")
+    assert list(taken.values()) == [[tensor_called(recording, f"model.1.{name}")] for name in of]

@@ -14,6 +14,7 @@ from gradscope.recorder.calls.after_limit import CountedCalls
 from gradscope.recorder.calls.collective_calls import WHOLE
 from gradscope.recorder.calls.torch_functions import (
     APPLIES_IN_C,
+    DeepCopy,
     Function,
     FunctionInfo,
     ViewOfItself,
@@ -34,6 +35,10 @@ from gradscope.recorder.tape import Tape
 from gradscope.recorder.torch_internals.capabilities import innermost_saved_hooks, is_any_autocast_enabled
 from gradscope.recording.rows import OpFlag, OpKind, TensorFlag
 
+_OF_THEIR_OWN: dict[str, type[Function]] = {
+    "Tensor.__deepcopy__": DeepCopy,
+    **({"Tensor.view_as": ViewOfItself} if APPLIES_IN_C else {}),
+}
 _MODE, _GROUP, _COLLECTIVE = int(OpKind.MODE), int(OpKind.GROUP), int(OpKind.COLLECTIVE)
 _PASSES = (int(OpKind.BACKWARD), int(OpKind.GRAD))
 _GRAD, _INFERENCE, _AUTOCAST, _HOOKED, _CONTINUED = (
@@ -115,7 +120,7 @@ class CallRows:
     def learn(self, func: Any) -> Function:
         """Describe a function that was not called before."""
         described = describe(func)
-        kind = ViewOfItself if APPLIES_IN_C and described.name == "Tensor.view_as" else Function
+        kind = _OF_THEIR_OWN.get(described.name, Function)
         with self.lock:
             info = kind(described, self.tape.text(described.name), func)
         if lives_with_torch(func):

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from gradscope.recorder.calls.collective_calls import caller_of
 from gradscope.recorder.calls.faults import is_programs
-from gradscope.recorder.calls.torch_functions import ViewOfItself
+from gradscope.recorder.calls.torch_functions import DeepCopy, ViewOfItself
 from gradscope.recorder.places.callers import (
     HANDLE_CODE,
     PLAIN_PLACE,
@@ -114,11 +114,12 @@ class RecorderMode(TorchFunctionMode):
             elif info.kind not in _READS:  # else torch's own Python looks at a gradient or a value
                 located = observer.locate(frame)
             before = None
+            looked_at = args[:1] if type(info) is DeepCopy else args
             if is_full:
                 if located and info.kind in _PASSES:
                     observer.begin_pass_after_limit(args, kwargs, located, self.thread)
             elif located and (info.mutates or kwargs):
-                before = observer.before(info, located, args, kwargs, self.thread)
+                before = observer.before(info, located, looked_at, kwargs, self.thread)
         except Exception as fault:
             if is_programs(fault):
                 raise
@@ -137,7 +138,7 @@ class RecorderMode(TorchFunctionMode):
             BaseException.with_traceback(error, inner.tb_next if inner is not None else None)
             observer.observe_error(info, located, (args, kwargs), before, self.thread, error)
             # This frame stays in the traceback: what it refers to would live as long as the error.
-            func = args = kwargs = located = before = frame = inner = None  # type: ignore[assignment]
+            func = args = looked_at = kwargs = located = before = frame = inner = None  # type: ignore[assignment]
             __tracebackhide__ = True  # pytest and IPython leave out a frame with this name
             raise error
         try:
@@ -145,7 +146,7 @@ class RecorderMode(TorchFunctionMode):
                 if is_full:
                     observer.count(info, located, result, self.thread)
                     return result
-                observer.observe(info, located, args, kwargs, result, before, since, self.thread)
+                observer.observe(info, located, looked_at, kwargs, result, before, since, self.thread)
         except Exception as fault:
             if is_programs(fault):
                 raise

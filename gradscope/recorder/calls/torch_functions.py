@@ -109,6 +109,12 @@ class ViewOfItself(Function):
     __slots__ = ()
 
 
+class DeepCopy(Function):
+    """``Tensor.__deepcopy__``: its memo holds what was copied before it, which it is not given to compute with."""
+
+    __slots__ = ()
+
+
 APPLIES_IN_C = not hasattr(torch.autograd.Function.apply, "__func__")
 """Whether ``Function.apply`` has no frame."""
 
