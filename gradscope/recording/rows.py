@@ -275,6 +275,10 @@ class EventKind(IntEnum):
     POLE = 180
     """A call (the subject is its op) whose node keeps a value ``at`` which its derivative is infinite: a root or
     a logarithm of 0, acos of 1. On the CPU, of small tensors; the first of a recording."""
+    DERIVATIVE = 190
+    """What the backward of a custom Function of the user's (its ``node`` type's name) returned for ``arguments``
+    differs from autograd's derivative of the calls that its forward made, called again on copies of small tensors: by
+    ``position``, what it is times autograd's, at the ``least`` and at the ``most``."""
 
 
 class Op(NamedTuple):

@@ -31,13 +31,16 @@ from gradscope.recorder.naming.seen_names import FULL_MATCHES, SeenNames
 from gradscope.recorder.naming.unseen_tensors import Unseen
 from gradscope.recorder.places.call_sites import Site
 from gradscope.recorder.places.callers import CallPlace, CallSites, Located
+from gradscope.recorder.places.code_owners import Owner
 from gradscope.recorder.places.frames_around import FramesAround
 from gradscope.recorder.repetition.forgetting import Forgetting
 from gradscope.recorder.state.backward_passes import ObservedPass, PassObserver
 from gradscope.recorder.state.births import ForwardBirths
+from gradscope.recorder.state.derivatives_of_forwards import note_derivatives
 from gradscope.recorder.state.fingerprints import Fingerprints
 from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.identity import Identity
+from gradscope.recorder.state.kept_forwards import KeptForwards
 from gradscope.recorder.state.module_numbers import number_of_module
 from gradscope.recorder.state.moves import Moves
 from gradscope.recorder.state.numpy_arrays import NumpyArrays
@@ -117,6 +120,7 @@ class Observer(WholeCalls):
         self.arrays = NumpyArrays(tape)
         self.values: Values | None = None
         self.module_looks = ModuleLooks(self)
+        self.forwards = KeptForwards(identity, sites.owners, self._function_of)
         self.forgetting: Forgetting | None = None
         """Takes out what came again alike, where that was asked for."""
         self._births = ForwardBirths(tape, identity) if looks_for_births else None
@@ -160,6 +164,7 @@ class Observer(WholeCalls):
             return
         self._turn_to(0)
         self._unseen.enter_rest(namespace, filename, modes_in_force(), self.may_read_saved)
+        self._note_derivatives(0)
 
     def before(self, info: Function, located: Located, args: Any, kwargs: Any, thread: int) -> Any:
         """What must be known of the arguments before a call that may change them."""
@@ -260,6 +265,7 @@ class Observer(WholeCalls):
         if before is not None:
             if info.kind in _PASSES:
                 before.finish(op, result, site.span)
+                self._note_derivatives(thread)
                 touched = True
             else:
                 uncounted = None if info.uncounted is None else info.uncounted.by_call(args, kwargs)
@@ -279,6 +285,8 @@ class Observer(WholeCalls):
                 self._withdraw(op)
             return
         if matching and user is not None:
+            if not flags & _TRACKING or self.forwards.is_open:
+                self.forwards.note(info, user, args, kwargs, result, site.span)
             self.names.match_loaded(site, user, op)
             if info.name in TAKES_FACTOR and not grouped:
                 self._note_factor(info.name, args, kwargs, result, site.span, op, thread)
@@ -295,6 +303,19 @@ class Observer(WholeCalls):
                 self._note_births(result, before, inputs, site.span, op, thread)
         if len(tape.ops) >= tape.flush_at or (tape.on_flush is not None and tape.is_old()):
             self._settle()
+
+    def _function_of(self, info: Function) -> Any:
+        """The function of torch's own that is described; None where it is a wrapper of the program's or not known."""
+        found = next((function for function, known in self.functions.items() if known is info), None)
+        is_programs = info.code is not None and self.sites.owners.of(info.code) is Owner.USER
+        return None if is_programs else found
+
+    def _note_derivatives(self, thread: int) -> None:
+        """Compare what backward passes had from the user's Functions with autograd's own, now that they are over."""
+        while self.forwards.done:
+            kept = self.forwards.done.pop()
+            if note_derivatives(kept, self.tape, thread):
+                self.forwards.settle(kept)
 
     def _came_to_be_tracked(self, args: Any, kwargs: Any) -> bool:
         """Whether an op takes what was made without grad mode and is tracked now: a custom Function gave it."""
@@ -333,6 +354,7 @@ class Observer(WholeCalls):
         ):
             one.move(moves)
         tensors, ops = moves["tensors"], moves["ops"]
+        self.forwards.drop()
         self._group_uses = {tensors(row) for row in self._group_uses}
         self._group_begun = tensors(self._group_begun)
         if self._group is not None:

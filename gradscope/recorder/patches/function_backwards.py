@@ -12,6 +12,7 @@ from functools import wraps
 from types import FrameType
 from typing import Any
 
+from torch._C import DisableTorchFunction
 from torch.compiler import is_dynamo_compiling
 
 from gradscope.recorder.calls.function_mode import RecorderMode
@@ -32,19 +33,29 @@ def counted(apply: Callable[..., Any]) -> Callable[..., Any]:
         if is_dynamo_compiling():
             return apply(node, *args)
         aside = take_aside(InsideMode)
-        ours = tuple(_modes_for(node, aside, sys._getframe(1)))
+        ours: tuple[InsideMode, ...] = tuple(_modes_for(node, aside, sys._getframe(1)))
         put_back(ours)
+        returned: Any = None
         try:
-            return apply(node, *args)
+            returned = apply(node, *args)
         finally:
             if ours:
                 take_aside(InsideMode)
+                _keep_gradients(ours, node, args, returned)
             put_back(aside)
+        return returned
 
     return applies
 
 
-def _modes_for(node: Any, aside: tuple[RecorderMode, ...], frame: FrameType) -> Iterator[RecorderMode]:
+def _keep_gradients(modes: tuple[InsideMode, ...], node: Any, given: tuple[Any, ...], returned: Any) -> None:
+    for observer in {mode.outside.observer for mode in modes}:
+        if observer.forwards.awaits:
+            with observer.lock, DisableTorchFunction():
+                observer.forwards.returned(node, given, returned)
+
+
+def _modes_for(node: Any, aside: tuple[RecorderMode, ...], frame: FrameType) -> Iterator[InsideMode]:
     """The modes to be on while a node's backward runs, which a frame calls; what is taken aside for it is given."""
     if isinstance(uppermost(), RecorderMode):
         return

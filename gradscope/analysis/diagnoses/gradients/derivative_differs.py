@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.derivatives.backward_faults import forgotten, own_factors, swapped, unpacked_wrongly
+from gradscope.analysis.facts.derivatives.compared_derivatives import ComparedGradient, gradients_apart
 from gradscope.analysis.facts.derivatives.drawn_factors import DRAWS, drawing_functions, drawn_factors
 from gradscope.analysis.facts.derivatives.factors_left_out import FactorLeftOut, factor_left_out, places_of
 from gradscope.analysis.facts.derivatives.function_sources import Lines, WrittenBackward
@@ -59,6 +60,29 @@ def _find(sources: Sources) -> Iterator[Finding]:
             left_out = factor_left_out(written, recording.files[written.file].text)
             if left_out is not None and _is_number(sources, written, left_out):
                 yield _without_factor(sources, written, node, left_out)
+            elif apart := gradients_apart(sources.events, written, function):
+                yield _apart(sources, written, node, apart)
+
+
+def _apart(sources: Sources, written: WrittenBackward, node: int, apart: list[ComparedGradient]) -> Finding:
+    said = [
+        f"{_times(one.least, one.most)} what autograd gives for {one.argument} by the calls that forward made"
+        for one in apart
+    ]
+    return _of_lines(
+        sources,
+        written,
+        node,
+        list(dict.fromkeys(lines for one in apart for lines in one.lines)),
+        f"gives another gradient than that of its forward for {listed([one.argument for one in apart])}",
+        why=f"in this run it was {' and '.join(said)}",
+        advice="torch.autograd.gradcheck shows it for inputs of float64.",
+    )
+
+
+def _times(least: float, most: float) -> str:
+    low, high = f"{least:.3g}", f"{most:.3g}"
+    return f"{low} times" if low == high else f"between {low} and {high} times"
 
 
 def _weighted_too_late(sources: Sources, written: WrittenBackward, found: VjpOfOnes) -> Finding:
@@ -276,13 +300,14 @@ DIAGNOSIS = Diagnosis(
             backward multiplies the matrix by their gradients along its columns. Or backward asks for the gradient of
             the sum of all outputs (a vector-Jacobian product with ones) and multiplies that by what comes in, where
             forward mixes the elements of its input. Or forward clamps one value, and backward compares another one
-            with the same bounds to tell where the gradient passes.""",
+            with the same bounds to tell where the gradient passes. Or the run compared them: the calls that forward
+            made were made again on copies of small tensors, once, and autograd's gradient of these is another one.""",
         reason="""autograd takes what a backward returns as it is. A factor that is missing, a sign, the product rule
             with its factors in each other's place have the right shape, and training goes on with wrong
             gradients.""",
         remedy="""Mend the formula, and check it: torch.autograd.gradcheck(Function.apply, inputs of float64). Nothing
-            is reported where backward passes on what it is given and nothing was kept for it, or where forward has
-            steps or branches: such a backward is meant to differ.""",
+            is reported where backward passes on what it is given and nothing was kept for it, where it clips or masks,
+            or where forward has steps or branches: such a backward is meant to differ.""",
     ),
     example=Example(
         shows="""\

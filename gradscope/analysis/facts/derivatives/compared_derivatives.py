@@ -1,0 +1,87 @@
+"""Backwards that return another gradient than autograd gives for the calls of their forward, as the run compared them.
+
+Who clips, masks, rounds or draws in a backward means another gradient: nothing is said of such a one.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from gradscope.analysis.facts.derivatives.drawn_factors import DRAWS
+from gradscope.analysis.facts.derivatives.function_sources import Lines, WrittenBackward
+from gradscope.analysis.facts.events import Events
+from gradscope.frames.syntax_trees import last_name, own_parts
+from gradscope.recording.rows import EventKind
+
+_SHAPING = DRAWS | frozenset(
+    """
+    clamp clamp_ clamp_min clamp_max clip clip_ where sign sgn round floor ceil relu relu_ hardtanh maximum minimum
+    masked_fill masked_fill_ normalize clip_grad_norm_ threshold heaviside softsign detach_
+    """.split()  # noqa: SIM905 - thirty quoted names would hide them
+)
+_COMPARES = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+
+
+class ComparedGradient(NamedTuple):
+    """An argument of a Function's, and the gradient that its backward gave for it."""
+
+    argument: str
+    least: float
+    """What it is times autograd's, at the least."""
+    most: float
+    lines: list[Lines]
+    """What computes it: the statements behind what is returned, and the return."""
+
+
+def gradients_apart(events: Events, written: WrittenBackward, node: str) -> list[ComparedGradient]:
+    """What a backward gives otherwise than autograd would, by the run; none where it may be meant.
+
+    Args:
+        events: Of the recording.
+        written: The backward's source, with one ``return``.
+        node: The name of its nodes' type.
+    """
+    forward = written.forward
+    if forward is None or _shapes_gradients(written):
+        return []
+    names = [one.arg for one in forward.args.args[1:]]
+    found = []
+    for event in events.of(EventKind.DERIVATIVE):
+        for one in event.detail.get("arguments", ()) if event.detail.get("node") == node else ():
+            if one["position"] < len(names):
+                lines = list(_lines_behind(written, one["position"]))
+                found.append(ComparedGradient(names[one["position"]], one["least"], one["most"], lines))
+    return found
+
+
+def _shapes_gradients(written: WrittenBackward) -> bool:
+    for part in own_parts(written.definition):
+        if isinstance(part, ast.Call) and last_name(part.func) in _SHAPING:
+            return True
+        if isinstance(part, ast.Compare) and any(isinstance(one, _COMPARES) for one in part.ops):
+            return True
+    return False
+
+
+def _lines_behind(written: WrittenBackward, position: int) -> Iterator[Lines]:
+    """The statements that compute the names in what is returned at a position, in order, and the return itself."""
+    returned = written.returns[0]
+    value = returned.value
+    elements = value.elts if isinstance(value, ast.Tuple | ast.List) else [value]
+    if position < len(elements) and not any(isinstance(one, ast.Starred) for one in elements):
+        element = elements[position]
+        wanted = {one.id for one in ast.walk(element) if isinstance(one, ast.Name)} if element is not None else set()
+        last: dict[str, ast.stmt] = {}
+        for part in own_parts(written.definition):
+            if isinstance(part, ast.Assign | ast.AugAssign) and _computes(part.value):
+                for target in part.targets if isinstance(part, ast.Assign) else [part.target]:
+                    if isinstance(target, ast.Name) and target.id in wanted:
+                        last[target.id] = part
+        yield from (written.lines_of(one) for one in sorted(last.values(), key=lambda one: one.lineno))
+    yield written.lines_of(returned)
+
+
+def _computes(value: ast.expr) -> bool:
+    return any(isinstance(one, ast.BinOp | ast.UnaryOp | ast.Call) for one in ast.walk(value))
