@@ -294,3 +294,35 @@ def test_one_row_for_many_tensors_tells_what_all_have_in_common() -> None:
     made = row(report, "20 tensors")
     assert (made.shape, made.dtype, made.requires_grad, made.is_leaf) == ("", "float32", False, True)
     assert (made.storage, made.alias_of) == ("A", "")
+
+
+def test_what_batch_norm_keeps_and_allocates_is_of_its_result_and_not_of_the_statistics_that_it_changes() -> None:
+    report = build(
+        recorded("""
+    import torch
+    norm = torch.nn.BatchNorm1d(2)
+    x = torch.randn(50, 2)
+    y = norm(x)
+    """)
+    )
+    result, statistics = row(report, "y"), row(report, "norm.running_var", 4)
+    assert result.saved_bytes >= 2 * 50 * 4 <= result.allocated_bytes
+    assert (statistics.saved_bytes, statistics.allocated_bytes) == (0, 0)
+
+
+def test_of_several_results_of_one_call_without_a_name_the_first_is_shown() -> None:
+    report = build(
+        recorded("""
+    import torch
+    lstm = torch.nn.LSTM(4, 5, batch_first=True)
+    def encoded(x):
+        output, _ = lstm(x)
+        return output
+    def largest(x):
+        return torch.topk(x, 2)
+    encoded(torch.randn(2, 3, 4)).sum().backward()
+    largest(torch.randn(2, 3))
+    """)
+    )
+    shown = [(one.line, one.shape, one.dtype) for one in report.lines if one.function in ("encoded", "largest")]
+    assert shown == [(4, "(2, 3, 5)", "float32"), (7, "(2, 2)", "float32")]

@@ -188,7 +188,8 @@ class LineGroups:
             group.changed_at.setdefault(tensor, op)
             group.in_every_run &= modes[op]
             group.in_any_run |= modes[op]
-            self._of_op[op] = position
+            if self._of_op[op] < 0:  # (what batch_norm keeps and allocates is of its result, and not of its statistics)
+                self._of_op[op] = position
 
     def _is_run_of_twin(self, op: int, made_at: int) -> bool:
         """Whether an op is a later run of the call that made its tensor: ``total += loss``, first of a number."""
@@ -289,7 +290,7 @@ class LineGroups:
                 kept.append(target)
             elif target is not None and target.kind == "changed" and unnamed:
                 # (what a statement gives, beside what it changed on the way: the statistics of a normalization)
-                result = _telling(unnamed)
+                result = self._telling(unnamed)
                 if result.last_op > max(row.last_op for row in others):
                     unnamed.remove(result)
                     kept.append(result)
@@ -406,8 +407,8 @@ class LineGroups:
         if not telling and not self._is_call_alone(unnamed[0].statement):
             telling = [row for row in unnamed if row.tracked]  # (maybe what it gives: ``return self.conv(x)``)
         if telling:
-            return _telling(telling)
-        row = _telling(unnamed)
+            return self._telling(telling)
+        row = self._telling(unnamed)
         row.kind, row.first_tensor, row.last_tensor = "call", NONE, NONE
         return row
 
@@ -440,6 +441,16 @@ class LineGroups:
         # (what a statement makes on the way to its pass is of that, and not of a step behind it)
         return next((row for row in telling if row.kind == "backward"), telling[-1] if telling else None)
 
+    def _telling(self, unnamed: list[RowGroup]) -> RowGroup:
+        """The last result of a statement; of one that autograd followed in earlier runs only (training, then
+        evaluation), the last of those. Of several results of one call the first: the output of ``lstm``, and no state.
+        """
+        last = max(reversed(unnamed), key=lambda row: row.last_op)  # (a network's last layer may be like its first)
+        if self._kinds[last.last_op] != OpKind.GROUP:  # (of torch's Python only the last is what it returns)
+            last = next(row for row in unnamed if row.last_op == last.last_op)
+        followed = [row for row in unnamed if row.tracked and row.last_op < last.first_op]
+        return max(followed, key=lambda row: row.last_op) if followed and not last.tracked else last
+
     @staticmethod
     def _absorb(target: RowGroup | None, row: RowGroup) -> None:
         if target is None:
@@ -448,12 +459,3 @@ class LineGroups:
         target.allocated += row.allocated
         target.saved += row.saved
         target.first_op = min(target.first_op, row.first_op)
-
-
-def _telling(unnamed: list[RowGroup]) -> RowGroup:
-    """The last result of a statement; of one that autograd followed in earlier runs only (training, then evaluation),
-    the last of those.
-    """
-    last = max(reversed(unnamed), key=lambda row: row.last_op)  # (a network's last layer may be like its first)
-    followed = [row for row in unnamed if row.tracked and row.last_op < last.first_op]
-    return max(followed, key=lambda row: row.last_op) if followed and not last.tracked else last
