@@ -125,3 +125,34 @@ def test_an_average_that_only_a_name_gets_is_lost(update: str, line: str) -> Non
 )
 def test_an_average_that_is_written_or_looked_at_is_not(update: str) -> None:
     assert not found(AVERAGED.format(update), "update-lost")
+
+
+CLAMPED = """
+import torch
+critic = torch.nn.Linear(3, 1)
+optimizer = torch.optim.SGD(critic.parameters(), lr=0.1)
+for step in range(4):
+    for p in critic.parameters():
+        {}
+    loss = critic(torch.ones(2, 3)).sum()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_weights_that_an_optimizer_trains_are_not_changed_by_what_the_loops_name_is_given() -> None:
+    source = CLAMPED.format("p = p.data.clamp(-0.01, 0.01)")
+    (answer,) = [one for one in build(recorded(source)).answers if one.code == "update-lost"]
+    assert answer.text.startswith(
+        f"Line {line_of(source, 'clamp')}: p = … gives the loop's variable a new tensor (8 ti"
+    )
+    assert "critic.weight and critic.bias are not changed by it" in answer.text
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["p.data.clamp_(-0.01, 0.01)", "p = p.data.clamp(-0.01, 0.01); print(p.max())", "p.data = p.data.clamp(-1, 1)"],
+)
+def test_weights_that_are_clamped_are_not_lost(statement: str) -> None:
+    assert "update-lost" not in [one.code for one in build(recorded(CLAMPED.format(statement))).answers]

@@ -1,4 +1,4 @@
-"""Statements whose one call computes an update that nothing takes: ``torch.add(total, x)``, ``F.normalize(w)``.
+"""Statements whose one call computes an update that nothing takes: ``torch.add(total, x)``, ``self.norm(h)``.
 
 Calls are also made to time them, to warm up, or to see whether they raise: what stands in such places is left out.
 """
@@ -63,15 +63,41 @@ class DroppedUpdate(NamedTuple):
 @lru_cache(maxsize=16)
 def dropped_updates(text: str) -> tuple[DroppedUpdate, ...]:
     """Those in loops or functions of a file, where nothing around them tries the call only."""
+    return tuple(
+        found
+        for statement, call, around in _bare_calls(text)
+        if (found := _update(statement, call, around)) is not None and not _is_tried(statement, around)
+    )
+
+
+@lru_cache(maxsize=16)
+def dropped_layers(text: str) -> dict[tuple[int, int], tuple[str, str]]:
+    """What a statement in a function calls with one value, and the value, by its first and last line: ``self.norm(h)``.
+
+    Nothing but the call, where nothing around tries it only; what is called may be a layer.
+    """
+    found = {}
+    for statement, call, around in _bare_calls(text):
+        is_within = any(isinstance(one, _DEFINITIONS) for one in around)
+        if is_within and len(call.args) == 1 and not call.keywords and not _is_tried(statement, around):
+            layer, value = call.func, call.args[0]
+            if isinstance(layer, (ast.Name, ast.Attribute, ast.Subscript)) and isinstance(value, ast.Name):
+                found[statement.lineno, statement.end_lineno or statement.lineno] = ast.unparse(layer), value.id
+    return found
+
+
+def _bare_calls(text: str) -> Iterator[tuple[ast.Expr, ast.Call, tuple[ast.stmt, ...]]]:
+    """The statements of a file that are nothing but a call, and what is around each."""
     tree = as_written(text)
-    return tuple(_in_block(tree.body, ())) if tree is not None else ()
+    return _in_block(tree.body, ()) if tree is not None else iter(())
 
 
-def _in_block(body: list[ast.stmt], around: tuple[ast.stmt, ...]) -> Iterator[DroppedUpdate]:
+def _in_block(
+    body: list[ast.stmt], around: tuple[ast.stmt, ...]
+) -> Iterator[tuple[ast.Expr, ast.Call, tuple[ast.stmt, ...]]]:
     for statement in body:
         if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
-            if (found := _update(statement, statement.value, around)) is not None and not _is_tried(statement, around):
-                yield found
+            yield statement, statement.value, around
             continue
         for name in ("body", "orelse", "finalbody"):
             yield from _in_block(getattr(statement, name, []), (*around, statement))

@@ -7,7 +7,13 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.program.results_dropped import UpdateDropped, results_dropped, updates_dropped
+from gradscope.analysis.facts.program.results_dropped import (
+    LayerDropped,
+    UpdateDropped,
+    layers_dropped,
+    results_dropped,
+    updates_dropped,
+)
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.without_effect.dropped_results import dropped_call
 from gradscope.frames.without_effect.dropped_updates import DroppedUpdate
@@ -15,6 +21,10 @@ from gradscope.recording.rows import EventKind
 
 _FROM = "from_pretrained"
 """A class method: called on an object, it makes another."""
+
+
+_LOOK_ON = ("forward", "forward_pre")
+"""Hooks that may take what a layer gives."""
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -32,6 +42,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
         )
     for dropped in updates_dropped(index):
         yield _update(sources, dropped)
+    if not any(event.detail.get("hook") in _LOOK_ON for event in sources.events.of(EventKind.HOOK)):
+        unreached = {tensor for tensor, is_reached in sources.gradients.leaves_reached.items() if not is_reached}
+        yield from (_layer(sources, layer) for layer in layers_dropped(index, unreached))
     yield from _tables(sources)
 
 
@@ -55,6 +68,18 @@ def _tables(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("events", event.row)],
             advice=f"Write {owner} = nn.{kind}.{_FROM}(…); it freezes the weight unless freeze=False.",
         )
+
+
+def _layer(sources: Sources, found: LayerDropped) -> Finding:
+    index, names = sources.index, sources.listed([sources.names.of(one) for one in found.weights])
+    return sources.finding(
+        f"Line {index.op_line(found.op)}: {found.layer}({found.owner}) gives a new tensor, which nothing takes",
+        why=f"{found.owner} stays as it is, and no backward pass gives {names} a gradient",
+        op=found.op,
+        tensors=[*found.weights, found.taken],
+        causes=sources.cause("used", found.op),
+        advice=f"Write {found.owner} = {found.layer}({found.owner}).",
+    )
 
 
 def _update(sources: Sources, dropped: UpdateDropped) -> Finding:
@@ -84,7 +109,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""A statement in a loop or a function is nothing but a call like hidden.detach() or w.clamp(0, 1), and
             nothing took the tensor that it gave. Or like torch.add(total, x) or F.normalize(w), whose first
-            argument is used on. Or self.table.from_pretrained(vectors), which makes another table. Calls under try or
+            argument is used on. Or like self.norm(h), whose argument is used on, and whose layer no backward pass
+            reaches. Or self.table.from_pretrained(vectors), which makes another table. Calls under try or
             with, in a test, or beside a clock are left out.""",
         reason="""Methods without an underscore at their end leave their tensor as it is and give a new one. A hidden
             state keeps its graph, a weight its values. So do the functions of torch and torch.nn.functional.""",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.index import Index
 from gradscope.frames.without_effect.dropped_results import dropped_results
-from gradscope.frames.without_effect.dropped_updates import DroppedUpdate, dropped_updates
+from gradscope.frames.without_effect.dropped_updates import DroppedUpdate, dropped_layers, dropped_updates
 from gradscope.recording import NONE
 from gradscope.recording.rows import OpKind, Span
 
@@ -108,3 +109,50 @@ def _is_gone_on_with(index: Index, calls: list[int]) -> bool:
         for op, tensor in zip(index.uses.keys, index.uses.values, strict=True)
         if storages[tensor] in first
     )
+
+
+class LayerDropped(NamedTuple):
+    """A statement that calls a layer and drops what it gives, in all of its runs."""
+
+    op: int
+    layer: str
+    """As the source has it."""
+    owner: str
+    """The value that the layer is given, and with which the program goes on."""
+    taken: int
+    """The last tensor of that name."""
+    weights: list[int]
+    """Those of the layer."""
+
+
+def layers_dropped(index: Index, unreached: Collection[int]) -> Iterator[LayerDropped]:
+    """One for each such statement of a layer of torch's own whose weights no backward pass reached.
+
+    Args:
+        index: The recording's.
+        unreached: The leaves that required grad in backward passes and got no gradient from any.
+    """
+    for number, file in enumerate(index.recording.files):
+        dropped = dropped_layers(file.text) if file.is_user and unreached else {}
+        for statement in index.last_op if dropped else ():
+            where = index.statements[statement]
+            called = dropped.get((where.line, where.end_line)) if where.file == number else None
+            if called is not None and (found := _layer_in_vain(index, statement, *called, unreached)) is not None:
+                yield found
+
+
+def _layer_in_vain(
+    index: Index, statement: int, layer: str, owner: str, unreached: Collection[int]
+) -> LayerDropped | None:
+    ops = [op for op, other in enumerate(index.op_statement) if other == statement]
+    made = {tensor for op in ops for tensor in index.tensors_made(op)}
+    weights = {tensor for op in ops for tensor in index.uses.of(op) if index.is_leaf_with_grad(tensor, op)}
+    if not made or not weights or not weights <= set(unreached) or any(len(index.results.of(op)) for op in ops):
+        return None  # (what changes statistics may be called for these)
+    if any(index.op_statement[user] != statement for tensor in made for user in index.users.of(tensor)):
+        return None
+    given = [tensor for op in ops for tensor in index.uses.of(op) if tensor not in made and tensor not in weights]
+    users = [user for tensor in given for user in index.users.of(tensor)]
+    if not any(user > ops[0] and index.op_statement[user] != statement for user in users):
+        return None
+    return LayerDropped(ops[-1], layer, owner, given[-1], sorted(weights))

@@ -44,9 +44,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
 
 
 def _updates(sources: Sources, last: int, name: str) -> dict[int, list[int]]:
-    """For each leaf the runs of an op that computed from it; empty unless all results were dropped and no leaf written.
+    """For each leaf the runs of an op that computed from it; empty unless all results were dropped.
 
-    A gradient has to be there before: else it is no update.
+    A gradient has to be there before: else it is no update. Leaves that something else writes have to be parameters.
     """
     index, ops = sources.index, sources.index.recording.ops
     spans, funcs = ops.column("span"), ops.column("func")
@@ -57,11 +57,16 @@ def _updates(sources: Sources, last: int, name: str) -> dict[int, list[int]]:
         if len(leaves) != 1 or any(len(index.users.of(made)) for made in index.tensors_made(op)):
             return {}
         found.setdefault(leaves[0], []).append(op)
-    if len(runs) < RUNS or runs[0] < first_pass:
+    if len(runs) < RUNS or runs[-1] < first_pass:
         return {}
-    written = last_written(index)
-    is_kept = all(written.get(index.storage_at(leaf, last), NONE) < at[0] for leaf, at in found.items())
-    return found if is_kept else {}
+    flags, kept = index.recording.tensors.column("flags"), _are_kept(sources, found)
+    return found if kept or all(flags[leaf] & PARAMETER for leaf in found) else {}
+
+
+def _are_kept(sources: Sources, updates: dict[int, list[int]]) -> bool:
+    """Whether nothing wrote the leaves since."""
+    index, written = sources.index, last_written(sources.index)
+    return all(written.get(index.storage_at(leaf, ops[-1]), NONE) < ops[0] for leaf, ops in updates.items())
 
 
 def _leaves(sources: Sources, last: int, name: str) -> list[int]:
@@ -82,9 +87,11 @@ def _finding(sources: Sources, op: int, name: str, updates: dict[int, list[int]]
     index, leaves = sources.index, list(updates)
     names = sources.listed([sources.names.of(leaf) for leaf in leaves])
     runs = sum(map(index.times, updates.values()))
+    verb = ("keeps", "is") if len(leaves) == 1 else ("keep", "are")
+    stay = f"{verb[0]} the old values" if _are_kept(sources, updates) else f"{verb[1]} not changed by it"
     return sources.finding(
         f"Line {index.op_line(op)}: {name} = … gives the loop's variable a new tensor ({runs:,} times), which nothing "
-        f"takes; {names} keep{'s' if len(leaves) == 1 else ''} the old values",
+        f"takes; {names} {stay}",
         op=op,
         tensors=leaves,
         causes=sources.cause("made", op),
