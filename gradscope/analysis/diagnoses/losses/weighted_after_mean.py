@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.losses.weighted_means import weighted_means
+from gradscope.analysis.facts.losses.weighted_means import FactorOfMean, factors_of_means, weighted_means
 from gradscope.analysis.report_model import Evidence
 
 
@@ -36,6 +36,28 @@ def _find(sources: Sources) -> Iterator[Finding]:
             if is_loss
             else "Take the mean after the product.",
         )
+    for factor in factors_of_means(index, sources.passes):
+        yield _of_factor(sources, factor)
+
+
+def _of_factor(sources: Sources, found: FactorOfMean) -> Finding:
+    index = sources.index
+    line, raised = index.op_line(found.averaged), index.op_line(found.raised)
+    causes = sources.cause("made", found.averaged)
+    if found.made_at is not None:
+        file, made = found.made_at
+        causes = [*causes, sources.cause_of_line("made", file, made, made, "")]
+    where = "it" if line == raised else f"line {raised}"
+    return sources.finding(
+        f"Line {line}: {index.call_name(found.averaged)} makes one number of the losses of all samples",
+        why=f"{where} takes exp of that for a probability, which it is for the loss of one sample only, and line "
+        f"{index.op_line(found.product)} weighs with what comes of it: one factor for all samples",
+        op=found.product,
+        tensors=index.tensors_made(found.averaged),
+        causes=[*causes, *sources.cause("used", found.raised)],
+        evidence=[Evidence("ops", found.averaged), Evidence("ops", found.raised)],
+        advice="Keep one loss for each sample (reduction='none'), and take the mean after the product.",
+    )
 
 
 DIAGNOSIS = Diagnosis(
@@ -44,7 +66,8 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""The losses of all samples were made one number (a mean or a sum). That number was multiplied by a
-            tensor with a weight for each of these samples, or a mask, and the product was made one number again.""",
+            tensor with a weight for each of these samples, or a mask, and the product was made one number again. Or it
+            was multiplied by a factor that is computed from exp of that number, as a focal loss does.""",
         reason="""mean(s * w) is s * mean(w) where s is one number: the weights change how large the loss is, and the
             gradient of each sample by the same factor. Losses of torch take the mean unless reduction='none'.""",
         remedy="""loss = F.cross_entropy(logits, targets, reduction='none'), then (loss * weights).mean(), or

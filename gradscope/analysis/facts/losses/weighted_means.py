@@ -1,4 +1,5 @@
-"""A mean over samples that is multiplied by a weight for each sample, and then made one number again.
+"""A mean over samples that is multiplied by a weight for each sample, and then made one number again; or by a factor
+that is meant for the loss of one sample.
 
 The mean of ``s * w`` is ``s`` times the mean of ``w``: each sample has the same part in it, whatever its weight is.
 """
@@ -28,11 +29,29 @@ _MODULES = {
 _BY_TARGET = ("F.cross_entropy", "F.nll_loss")
 """Losses that give one number for each element of their target."""
 
+_LIKELIHOODS = frozenset(
+    ("F.cross_entropy", "F.nll_loss", "F.binary_cross_entropy", "F.binary_cross_entropy_with_logits")
+)
+"""Losses of one sample that are the negative logarithm of a probability."""
+
 _REDUCES = frozenset(("Tensor.mean", "Tensor.sum"))
 _PRODUCT = "Tensor.mul"
 _NUMBERS = frozenset(("neg", "__neg__", "mul", "div", "add", "sub", "__rsub__", "rsub", "exp"))
 _STEPS = 4
 """Calls from the mean to the product."""
+_FACTORS = _NUMBERS | {"pow", "square", "sub", "clamp", "clamp_min", "clamp_max"}
+
+
+class FactorOfMean(NamedTuple):
+    """A product of a mean and a factor that is computed from it as from the loss of one sample."""
+
+    averaged: int
+    """The op that made one number of the losses."""
+    product: int
+    raised: int
+    """The op that takes the exponential of it, for the probability of a sample."""
+    made_at: tuple[int, int] | None
+    """See :attr:`WeightedMean.made_at`."""
 
 
 class WeightedMean(NamedTuple):
@@ -62,6 +81,52 @@ def weighted_means(index: Index, passes: Passes) -> Iterator[WeightedMean]:
         if weighted is not None:
             found[index.op_statement[op]] = weighted
     yield from found.values()
+
+
+def factors_of_means(index: Index, passes: Passes) -> Iterator[FactorOfMean]:
+    """The last one of each statement that multiplies, of those that a backward pass came through: a focal loss."""
+    found = dict[int, FactorOfMean]()
+    nodes = index.recording.tensors.column("node")
+    losses = [op for op in index.calls_of(_LIKELIHOODS.__contains__) if _is_number(index, op)]
+    for op in index.calls_of_methods(_PRODUCT) if losses else ():
+        taken, made = list(index.uses.of(op)), index.tensors_made(op)
+        if len(taken) != 2 or len(made) != 1 or nodes[made[0]] < 0 or passes.first_walked_at[nodes[made[0]]] < 0:
+            continue
+        for loss, factor in (taken, taken[::-1]):
+            averaged, raised = _likelihood(index, loss)
+            of_factor, exponential = _likelihood(index, factor)
+            if (
+                averaged >= 0
+                and averaged == of_factor
+                and raised < 0 <= exponential
+                and _is_of_several(index, averaged)
+            ):
+                is_below = bool(index.recording.ops.column("flags")[averaged] & BELOW)
+                made_at = only_module(index, _MODULES[index.func(averaged)]) if is_below else None
+                found[index.op_statement[op]] = FactorOfMean(averaged, op, exponential, made_at)
+    yield from found.values()
+
+
+def _likelihood(index: Index, number: int) -> tuple[int, int]:
+    """The op of the loss that a number is computed from alone, and an exponential on the way; -1 for what is not."""
+    raised = -1
+    for _ in range(2 * _STEPS):
+        op = index.made_by(number)
+        taken = list(index.uses.of(op)) if 0 <= op < index.op_count else []
+        if taken and index.func(op) in _LIKELIHOODS:
+            return op, raised
+        method = index.func(op).rpartition(".")[2] if taken else ""
+        if len(taken) != 1 or method not in _FACTORS:
+            return -1, -1
+        raised = op if method == "exp" else raised
+        number = taken[0]
+    return -1, -1
+
+
+def _is_of_several(index: Index, averaged: int) -> bool:
+    taken = list(index.uses.of(averaged))
+    of = taken[1] if index.func(averaged) in _BY_TARGET and len(taken) > 1 else taken[0]
+    return bool(_sizes(_shape(index, of)))
 
 
 def _weighted(index: Index, passes: Passes, op: int) -> WeightedMean | None:
