@@ -157,3 +157,29 @@ for step in range(12):
         optimizer.step()
 """
     assert told(source) == []
+
+
+ACTOR = """
+import torch
+actor, critic = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
+first, second = (torch.optim.Adam(one.parameters()) for one in (actor, critic))
+for step in range(6):
+    state = torch.randn(4, 2)
+    action = actor(state).detach()
+    second.zero_grad()
+    critic(action).pow(2).mean().backward()
+    second.step()
+    loss = -critic(action).mean()
+    first.zero_grad()
+    loss.backward()
+    {}
+"""
+
+
+@pytest.mark.parametrize(("after", "count"), [("first.step()", 0), ("", 1)])
+def test_a_pass_for_a_step_that_finds_no_gradient_is_not_in_vain_for_what_it_went_through(
+    after: str, count: int
+) -> None:
+    codes = [one.code for one in build(recorded(ACTOR.format(after))).answers]
+    assert codes.count("accumulation-cleared") == count
+    assert "leaf-unreached" in codes

@@ -19,6 +19,7 @@ from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.blocks.passes_counted import are_counted_for
 from gradscope.recording import NONE
+from gradscope.recording.rows import OpKind
 
 STEPS = 2
 """Steps before which gradients were dropped from which on it is reported; there may be no others."""
@@ -102,8 +103,14 @@ def _find_of_lines(sources: Sources) -> Iterator[Finding]:
     kept: set[int] | None = None
     for found in passes_in_vain(sources.index, sources.lives):
         kept = owners_kept(sources.index, sources.lives) if kept is None else kept
-        if kept.isdisjoint(found.tensors):
+        if kept.isdisjoint(found.tensors) and not _is_for_idle_step(sources.index, found):
             yield _of_line(sources, found)
+
+
+def _is_for_idle_step(index: Index, found: PassesInVain) -> bool:
+    """Whether a step that found no gradient follows the last pass: that was for what this step holds, and missed it."""
+    last, steps = found.passes[-1], index.of_kind(OpKind.STEP)
+    return any(last < step < found.cleared and not len(index.uses.of(step)) for step in steps)
 
 
 def _of_line(sources: Sources, found: PassesInVain) -> Finding:
