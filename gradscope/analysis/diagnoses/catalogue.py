@@ -69,7 +69,8 @@ def _a_mode_or_a_step(recording: Recording) -> bool:
 
 
 def _steps_alone(recording: Recording) -> bool:
-    return EventKind.OPTIMIZER in recording.events.column("kind") and not _a_pass(recording)
+    has_pass = OpKind.BACKWARD in recording.ops.column("kind")
+    return EventKind.OPTIMIZER in recording.events.column("kind") and not has_pass
 
 
 def _looks_up_states(recording: Recording) -> bool:

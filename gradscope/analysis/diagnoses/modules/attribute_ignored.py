@@ -8,18 +8,21 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives
+from gradscope.analysis.report_model import Evidence
 from gradscope.frames.without_effect.ignored_attributes import (
     Ignored,
     defines_requires_grad,
     ignored_attributes,
     is_called,
 )
-from gradscope.recording.flags import PARAMETER
+from gradscope.frames.without_effect.misspelt_grads import set_in_place_of_grad
+from gradscope.recording.flags import GRADIENT, PARAMETER
 from gradscope.recording.rows import OpKind
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """Assignments that a file has, in code that ran, which left the parameters they were for as they were."""
+    yield from _in_place_of_grad(sources)
     recording = sources.index.recording
     found = [
         (number, one)
@@ -33,6 +36,28 @@ def _find(sources: Sources) -> Iterator[Finding]:
     for file, one in found:
         if _has_run(sources, file, one) and not _sets_a_tensor(sources, file, one):
             yield from _finding(sources, lives, file, one)
+
+
+def _in_place_of_grad(sources: Sources) -> Iterator[Finding]:
+    """Gradients that are computed for an attribute at which no step looks."""
+    index, flags = sources.index, sources.index.recording.tensors.column("flags")
+    steps = index.of_kind(OpKind.STEP)
+    for number, file in enumerate(index.recording.files if steps else ()):
+        wrong = {line: rest for line, *rest in (set_in_place_of_grad(file.text) if file.is_user else ())}
+        for statement, op in index.last_op.items() if wrong else ():
+            where = index.statements[statement]
+            gradients = [tensor for tensor in index.uses.of(op) if flags[tensor] & GRADIENT]
+            if where.file == number and where.line in wrong and gradients:
+                attribute, function = wrong[where.line]
+                yield sources.finding(
+                    f"Line {where.line}: {attribute} is an attribute that torch ignores; steps apply .grad, which "
+                    "stays as it is",
+                    op=op,
+                    tensors=gradients,
+                    causes=[sources.cause_of_line("set", number, where.line, where.end_line, function)],
+                    evidence=[Evidence("ops", steps[-1])],
+                    advice="It is called grad.",
+                )
 
 
 def _has_run(sources: Sources, file: int, one: Ignored) -> bool:
@@ -115,7 +140,8 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""The program sets require_grad (or another misspelling) on a parameter, or requires_grad on a module,
-            and the parameters that it is for are as they were.""",
+            and the parameters that it is for are as they were. Or it puts gradients into grads, where no step
+            looks.""",
         reason="""Python lets any attribute be set on a tensor or a module. torch reads requires_grad of tensors only;
             a module has no such attribute, it has the method requires_grad_().""",
         remedy="""module.requires_grad_(False), or p.requires_grad = False for each parameter.""",

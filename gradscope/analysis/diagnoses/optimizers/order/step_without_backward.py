@@ -8,9 +8,12 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
+from gradscope.analysis.facts.passes.gradient_lives import last_before
 from gradscope.analysis.facts.passes.passes_of_closures import idle_closures
 from gradscope.analysis.facts.writes import all_steps
 from gradscope.analysis.report_model import Evidence
+from gradscope.frames.without_effect.misspelt_grads import set_in_place_of_grad
+from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
 from gradscope.recording.rows import Field, OpKind
 
@@ -32,7 +35,12 @@ def _find(sources: Sources) -> Iterator[Finding]:
         is_idle = not any((kinds[op] == OpKind.STEP and calls[op]) or flags[op] & RAISED for op in steps)
         if closures.intersection(index.op_statement[op] for op in steps):
             continue  # (the backward that is left out is one of the closure's)
-        if len(steps) < STEPS or not is_idle or not given.isdisjoint(optimizer.tensors) or asked:
+        if len(steps) < STEPS or not is_idle or not given.isdisjoint(optimizer.tensors):
+            continue
+        if asked:
+            returned = _returned(sources, optimizer, steps)
+            if len(returned) >= STEPS and not index.of_kind(OpKind.BACKWARD):
+                yield _of_returned(sources, optimizer, steps, returned[-1])
             continue
         losses = [
             loss
@@ -68,6 +76,42 @@ def _loss(sources: Sources, optimizer: Optimizer, since: int, step: int) -> list
     return []
 
 
+def _returned(sources: Sources, optimizer: Optimizer, steps: list[int]) -> list[int]:
+    """The last call before each step that returned gradients of what the optimizer holds, by its memory.
+
+    What torch.func is asked about is wrapped, and has none.
+    """
+    index = sources.index
+    memory = {index.storage_at(tensor, index.op_count) for tensor in optimizer.tensors} | {NONE}
+    calls = [
+        op
+        for op in index.of_kind(OpKind.GRAD)
+        if not memory.isdisjoint(index.storage_at(tensor, op) for tensor in index.uses.of(op))
+    ]
+    last = (last_before(calls, step) for step in steps)
+    return list(dict.fromkeys(op for op in last if op >= 0))
+
+
+def _of_returned(sources: Sources, optimizer: Optimizer, steps: list[int], asked: int) -> Finding:
+    index, last = sources.index, steps[-1]
+    file = index.statements[index.op_statement[asked]].file
+    misspelt = list(set_in_place_of_grad(index.recording.files[file].text)) if file >= 0 else []
+    causes = [*sources.cause("step", last), *sources.cause("made", asked)]
+    for line, _, function in misspelt:
+        causes.insert(0, sources.cause_of_line("set", file, line, line, function))
+    where = "".join(f"; line {line} sets .{attribute}, at which no step looks" for line, attribute, _ in misspelt)
+    return sources.finding(
+        f"Line {index.op_line(last)}: {index.func(last)} changed nothing ({index.times(steps):,} steps)",
+        why=f"line {index.op_line(asked)} returns gradients and puts none into .grad, where a step looks for "
+        f"them, and nothing calls backward{where}",
+        op=last,
+        tensors=sorted(optimizer.tensors)[:1],
+        causes=causes,
+        evidence=[Evidence("ops", asked), Evidence("events", optimizer.made.row)],
+        advice="Give each parameter its own: p.grad = g.",
+    )
+
+
 def _finding(sources: Sources, optimizer: Optimizer, steps: list[int], loss: int) -> Finding:
     index, last = sources.index, steps[-1]
     return sources.finding(
@@ -87,10 +131,12 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""A loss was computed from an optimizer's parameters before each of its steps, backward was never
-            called in the whole run, and the steps changed nothing.""",
+            called in the whole run, and the steps changed nothing. Or torch.autograd.grad or torch.func.grad returned
+            gradients of them before each step, and the program put none into .grad.""",
         reason="""A step applies what is in .grad. Without a backward pass that is None for every parameter, and a step
             passes over those without a word.""",
-        remedy="""Call loss.backward() between the loss and the step.""",
+        remedy="""Call loss.backward() between the loss and the step, or give each parameter its gradient:
+            p.grad = g.""",
     ),
     example=Example(
         shows="""\
