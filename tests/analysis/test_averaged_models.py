@@ -86,6 +86,15 @@ LERPS = (
     "own, weights = [p.data for p in self.teacher.parameters()], [p.data for p in self.student.parameters()]\n"
     "        torch._foreach_lerp_(own, weights, 0.1)"
 )
+BY_HAND = [
+    LERP.replace("a.data.lerp_(b.data, 0.1)", form)
+    for form in (
+        "a.data.mul_(0.9).add_(b.data, alpha=0.1)",
+        "a.data.copy_(0.9 * a.data + 0.1 * b.data)",
+        "a.data = a.data * 0.9 + b.detach() * 0.1",
+    )
+]
+COPIED = LERP.replace("a.data.lerp_(b.data, 0.1)", "a.data.copy_(b.data * 1.0)")
 BACK = f"""{LERP}
         for a, b in zip(self.student.parameters(), self.teacher.parameters()): a.data.lerp_(b.data, 0.1)"""
 TRACKED, NO_GRAD = "target = self.teacher(x + 0.1)", "with torch.no_grad(): target = self.teacher(x + 0.1)"
@@ -97,7 +106,9 @@ def taught(teacher: str, target: str, averages: str, held: str) -> tuple[list[An
     return [one for one in build(recorded(source)).answers if one.severity != "note"], source
 
 
-@pytest.mark.parametrize(("teacher", "averages"), [(LIBRARY, UPDATE), (COPY, LERP), (COPY, LERPS)])
+@pytest.mark.parametrize(
+    ("teacher", "averages"), [(LIBRARY, UPDATE), *((COPY, form) for form in (LERP, LERPS, *BY_HAND))]
+)
 def test_a_teacher_that_the_optimizer_trains_as_well_is_reported(teacher: str, averages: str) -> None:
     (answer,), source = taught(teacher, TRACKED, averages, ALL)
     assert answer.code == "average-trained"
@@ -112,6 +123,7 @@ def test_a_teacher_that_the_optimizer_trains_as_well_is_reported(teacher: str, a
         pytest.param(f"{LIBRARY}.requires_grad_(False)", TRACKED, UPDATE, ALL, id="it is frozen"),
         pytest.param(COPY, TRACKED, "pass", ALL, id="two networks that learn from each other"),
         pytest.param(COPY, TRACKED, BACK, ALL, id="two that are drawn together"),
+        pytest.param(COPY, TRACKED, COPIED, ALL, id="one that begins anew from the other"),
     ],
 )
 def test_a_teacher_that_is_an_average_only_is_right(teacher: str, target: str, averages: str, held: str) -> None:

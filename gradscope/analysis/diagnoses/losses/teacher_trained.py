@@ -23,7 +23,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
         if sources.cuts.kind(one.cut) in _WRITTEN:
             yield _of_reversed(sources, one)
     found = [one for one in teachers.found() if not _has_pass_of_its_own(sources, one)]
-    averages = {one.average for one in trained_averages(sources.index, sources.lives)} if found else set()
+    averages = (
+        {one.average for one in trained_averages(sources.index, sources.lives, sources.events)} if found else set()
+    )
     for one in found:
         if not averages.issuperset(one.leaves):  # (of an average there is more to say)
             yield _finding(sources, one)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
+from gradscope.analysis.facts.events import Events
+from gradscope.analysis.facts.memory_writes.mixed_by_hand import mixed_by_hand
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives, ops_between
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
@@ -26,17 +28,24 @@ class TrainedAverage(NamedTuple):
     """What mixed the weight into it, with a step of both before each."""
 
 
-def trained_averages(index: Index, lives: GradientLives) -> list[TrainedAverage]:
-    """Those that steps write between the runs of the averaging, and of which nothing goes back into the weights."""
-    calls = index.calls_of(lambda name: name in (_BY_LIBRARY, _LERP, _LERPS))
-    if len(calls) <= RUNS or not lives.steps:
+def trained_averages(index: Index, lives: GradientLives, events: Events) -> list[TrainedAverage]:
+    """Those that steps write between the runs of the averaging, and of which nothing goes back into the weights.
+
+    Of averages by hand, which models that learn from each other take as well, one optimizer has to hold both.
+    """
+    if len(lives.steps) < 2:
         return []
+    calls = index.calls_of(lambda name: name in (_BY_LIBRARY, _LERP, _LERPS))
     leaves = {index.storage_at(leaf, steps[-1]): leaf for leaf, steps in lives.steps.items()}
     written = _written_leaves(index, set(calls), leaves)
     mixes: dict[tuple[int, int], list[int]] = {}
     for op in calls:
         for pair in _pairs(index, op, leaves, written.get(op, set())):
             mixes.setdefault(pair, []).append(op)
+    given = {leaf: {event.row for event in events.in_optimizers.get(leaf, ())} for leaf in lives.steps}
+    for op, average, weight in mixed_by_hand(index, lives.steps.keys()):
+        if not given[average].isdisjoint(given[weight]):
+            mixes.setdefault((average, weight), []).append(op)
     found = []
     for (average, weight), ops in mixes.items():
         both = lives.steps[average], lives.steps[weight]

@@ -16,7 +16,7 @@ from gradscope.recording.rows import OpKind
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for the averages of one optimizer."""
     by_optimizer: dict[int, list[TrainedAverage]] = {}
-    for one in trained_averages(sources.index, sources.lives):
+    for one in trained_averages(sources.index, sources.lives, sources.events):
         for event in sources.events.in_optimizers.get(one.average, [])[:1]:
             by_optimizer.setdefault(event.row, []).append(one)
     for found in by_optimizer.values():
