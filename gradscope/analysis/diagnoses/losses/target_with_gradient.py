@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.losses.bootstrapped_targets import bootstrapped_targets
+from gradscope.analysis.facts.losses.targets_of_estimates import TargetOfEstimate, targets_of_estimates
 from gradscope.analysis.report_model import Evidence
 
 
@@ -30,16 +31,34 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("ops", found.target), Evidence("ops", found.value)],
             advice="Compute the target under torch.no_grad(), or detach() it.",
         )
+    for one in targets_of_estimates(index, sources.passes):
+        yield _of_estimate(sources, one)
+
+
+def _of_estimate(sources: Sources, found: TargetOfEstimate) -> Finding:
+    index, names = sources.index, sources.names
+    made, loss = index.op_line(found.made), index.op_line(found.loss)
+    return sources.finding(
+        f"Line {made}: {names.at(found.target, found.loss)}, the target of the loss at line {loss}, is computed of "
+        f"{names.at(found.estimate, found.loss)}, which the loss compares with it, and has a gradient",
+        why="it says where that is to go, and is moved towards it as well",
+        op=found.loss,
+        tensors=[found.target],
+        causes=[*sources.cause("made", found.made), *sources.cause("used", found.loss)],
+        evidence=[Evidence("ops", found.made), Evidence("ops", found.loss)],
+        advice="Compute the target under torch.no_grad(), or detach() it.",
+    )
 
 
 DIAGNOSIS = Diagnosis(
     code="target-with-gradient",
-    title="a bootstrapped target that gradients flow through",
+    title="a target that gradients flow through",
     severity="warning",
     explanation=Explanation(
         meaning="""A loss compares a network's estimate with a target that is a reward and a discounted value of what
             follows, which the same weights gave, and gradients flow into both. It is reported only where the source
-            speaks of rewards or discounts.""",
+            speaks of rewards or discounts. Or the target of kl_div or of a cross entropy, with a gradient, is computed
+            of nothing but the estimate that it is compared with (sharpened assignments, pseudo labels).""",
         reason="""The target stands for what is known of the future; only the estimate is to move. With a gradient in
             both, the loss falls also by making the target fit the estimate, and learning is slow or wrong. Nothing
             fails.""",
