@@ -104,6 +104,8 @@ def test_a_square_matrix_that_is_not_transposed_is_found_and_a_matrix_that_is_gi
 
 OTHER = """
 import torch
+def right(x):
+    return x.sin() / x - (1 - x.cos()) / x ** 2
 class F(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -115,7 +117,7 @@ class F(torch.autograd.Function):
         {backward}
 torch.manual_seed(0)
 x = torch.randn(6, 5, requires_grad=True)
-F.apply(x * 2).pow(2).sum().backward()
+F.apply(x * 2).pow(3).sum().backward()
 """
 
 
@@ -152,10 +154,65 @@ def test_wrong_formulas_over_several_elements(forward: str, backward: str) -> No
             "return grad_out * x.exp()",
         ),
         ("return torch.from_numpy(x.numpy()).exp()", "return grad_out * x"),
+        ("return x / x.norm(dim=1, keepdim=True).detach()", "return grad_out / x.norm(dim=1, keepdim=True)"),
+        ("y = x.exp()\n        return y", "g = grad_out * x.exp().sqrt()\n        return g / g.norm()"),  # rescaled
+        ("ctx.slope = 0.5 if x.dim() else 1\n        return (1 - x.cos()) / x", "return grad_out * right(x)"),
     ],
 )
 def test_what_is_meant_to_differ_or_is_not_known_is_not_said(forward: str, backward: str) -> None:
     assert not answers(OTHER.format(forward=forward, backward=backward))
+
+
+LOOP = """
+import torch
+class Chain(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, w):
+        found = [x]
+        for _ in range({turns}):
+            x = torch.tanh(x @ w)
+            found.append(x)
+        ctx.save_for_backward(w, *found)
+        return x
+    @staticmethod
+    def backward(ctx, gradient):
+        w, *found = ctx.saved_tensors
+        of_w = torch.zeros_like(w)
+        for before, after in zip(found[-2::-1], found[:0:-1]):
+            gradient = gradient * (1 - after ** 2)
+            of_w = of_w + before.t() @ gradient
+            gradient = gradient @ w.t()
+        return gradient, of_w
+torch.manual_seed(0)
+w = torch.randn(3, 3, requires_grad=True)
+for _ in range(4):
+    Chain.apply(torch.randn(4, 3), w).pow(3).sum().backward()
+"""
+
+
+@pytest.mark.parametrize("turns", [1, 3, 4, 5, 7, 11, 20])
+def test_a_right_backward_of_a_loop_is_no_other_derivative(turns: int) -> None:
+    assert not answers(LOOP.format(turns=turns))
+
+
+SCALED = """
+import torch
+class Scaled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, {name}):
+        ctx.{name}, ctx.x = {name}, x
+        return torch.tanh(x{uses}).sum(dim=0)
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * (1 - torch.tanh(ctx.x{again}) ** 2) * ctx.{name} * 2, None
+x = torch.randn(4, 3, requires_grad=True)
+(Scaled.apply(x, 0.5) * torch.randn(3)).sum().backward()
+"""
+
+
+def test_an_argument_that_forward_keeps_for_backward_alone_is_another_factor_on_purpose() -> None:
+    assert not answers(SCALED.format(name="back", uses="", again=""))
+    assert answers(SCALED.format(name="slope", uses=" * slope", again=" * ctx.slope"))
 
 
 def test_a_program_does_not_notice_that_its_forward_was_called_again() -> None:

@@ -312,8 +312,7 @@ class Observer(WholeCalls):
 
     def _note_derivatives(self, thread: int) -> None:
         """Compare what backward passes had from the user's Functions with autograd's own, now that they are over."""
-        while self.forwards.done:
-            kept = self.forwards.done.pop()
+        while (kept := self.forwards.take_done()) is not None:
             if note_derivatives(kept, self.tape, thread):
                 self.forwards.settle(kept)
 

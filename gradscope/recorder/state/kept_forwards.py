@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dis import get_instructions, hasjabs, hasjrel
+from functools import cache
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 import torch
 from torch import Tensor
@@ -120,6 +122,8 @@ class KeptForward:
             raise _NotKept
         if kind is Dependence.ALIAS:
             slot = self._slot_of(tracked[0])
+            if slot not in self.arguments.values():
+                raise _NotKept  # (forward holds what it computed constant, and so may backward)
             for one in results:
                 self._slots[id(one)] = slot  # type: ignore[assignment]
             self._known += results
@@ -193,10 +197,13 @@ class KeptForwards:
         self._owners = owners
         self._function_of = function_of
         self._open: KeptForward | None = None
+        self._given_up: ref[Any] | None = None
+        """The node of the last forward of which something was not known: what it does further is not noted."""
         self._kept: dict[int, KeptForward] = {}
         """By the ``id()`` of their nodes, those that no backward came through yet."""
         self._tries: WeakKeyDictionary[CodeType, int] = WeakKeyDictionary()
-        self.done: list[KeptForward] = []
+        self._compared: WeakSet[CodeType] = WeakSet()
+        self._done: list[KeptForward] = []
         """Those whose backward has returned."""
 
     @property
@@ -230,7 +237,7 @@ class KeptForwards:
                 raise _NotKept
             self._open.note(function, info.name, args, kwargs, result, place)
         except _NotKept:
-            self._open = None
+            self._open, self._given_up = None, ref(node)
 
     def _begins(self, forward: FrameType, code: CodeType, node: Any) -> bool:
         tries = self._tries.get(code, 0)
@@ -238,6 +245,10 @@ class KeptForwards:
             return False
         if any(kept.node() is node for kept in self._kept.values()):
             return False
+        if self._given_up is not None and self._given_up() is node:
+            return False
+        if not _holds_its_arguments(forward):
+            raise _NotKept
         self._tries[code] = tries + 1
         if (
             dispatch_modes()
@@ -256,9 +267,18 @@ class KeptForwards:
     def _seen(self, tensor: Tensor) -> Seen | None:
         return self._identity.tensors.get(id(tensor))
 
+    def take_done(self) -> KeptForward | None:
+        """One whose backward has returned, of a Function of which none was compared yet."""
+        while self._done:
+            kept = self._done.pop(0)
+            if kept.code not in self._compared:
+                return kept
+        return None
+
     def settle(self, kept: KeptForward) -> None:
         """No further application is kept of a Function of which one was compared."""
         self._tries[kept.code] = APPLICATIONS
+        self._compared.add(kept.code)
 
     def close(self) -> None:
         """The forward that was under way is over."""
@@ -282,7 +302,28 @@ class KeptForwards:
             kept.given, kept.returned = tuple(map(_copied_gradient, given)), tuple(map(_copied_gradient, gradients))
         except _NotKept:
             return
-        self.done.append(kept)
+        self._done.append(kept)
+
+
+def _holds_its_arguments(forward: FrameType) -> bool:
+    """Whether the names of a forward's arguments still stand for what it was called with."""
+    code, at = forward.f_code, forward.f_lasti
+    stores, goes_back = _stores_of(code)
+    return not stores or (not goes_back and at < stores[0])
+
+
+@cache
+def _stores_of(code: CodeType) -> tuple[list[int], bool]:
+    """Where code gives its arguments other values (offsets of instructions), and whether it has a loop."""
+    arguments, stores, goes_back = set(code.co_varnames[: code.co_argcount]), list[int](), False
+    for one in get_instructions(code):
+        if one.opname.startswith(("STORE_FAST", "STORE_DEREF", "DELETE_FAST")):
+            named = one.argval if isinstance(one.argval, tuple) else (one.argval,)
+            if arguments.intersection(name for name in named if isinstance(name, str)):
+                stores.append(one.offset)
+        is_jump = one.opcode in hasjrel or one.opcode in hasjabs
+        goes_back = goes_back or (is_jump and isinstance(one.argval, int) and one.argval < one.offset)
+    return stores, goes_back
 
 
 def _copied_gradient(value: Any) -> Tensor | None:

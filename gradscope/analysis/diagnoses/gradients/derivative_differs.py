@@ -306,8 +306,9 @@ DIAGNOSIS = Diagnosis(
             with its factors in each other's place have the right shape, and training goes on with wrong
             gradients.""",
         remedy="""Mend the formula, and check it: torch.autograd.gradcheck(Function.apply, inputs of float64). Nothing
-            is reported where backward passes on what it is given and nothing was kept for it, where it clips or masks,
-            or where forward has steps or branches: such a backward is meant to differ.""",
+            is reported where backward passes on what it is given and nothing was kept for it, where it clips, masks or
+            rescales, where forward has steps or branches, detaches what it computed, or takes an argument for the way
+            back alone: such a backward is meant to differ.""",
     ),
     example=Example(
         shows="""\

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.facts.derivatives.drawn_factors import DRAWS
-from gradscope.analysis.facts.derivatives.function_sources import Lines, WrittenBackward
+from gradscope.analysis.facts.derivatives.function_sources import Definition, Lines, WrittenBackward
 from gradscope.analysis.facts.events import Events
 from gradscope.frames.syntax_trees import last_name, own_parts
 from gradscope.recording.rows import EventKind
@@ -21,6 +21,8 @@ _SHAPING = DRAWS | frozenset(
     masked_fill masked_fill_ normalize clip_grad_norm_ threshold heaviside softsign detach_
     """.split()  # noqa: SIM905 - thirty quoted names would hide them
 )
+_PRECONDITIONS = frozenset(("norm", "vector_norm", "solve", "inv", "inverse", "pinv", "lstsq", "cholesky_solve"))
+"""Functions by which a backward rescales or preconditions a gradient, where its forward calls no such."""
 _COMPARES = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 
 
@@ -44,7 +46,7 @@ def gradients_apart(events: Events, written: WrittenBackward, node: str) -> list
         node: The name of its nodes' type.
     """
     forward = written.forward
-    if forward is None or _shapes_gradients(written):
+    if forward is None or _shapes_gradients(written) or _is_given_for_backward(forward):
         return []
     names = [one.arg for one in forward.args.args[1:]]
     found = []
@@ -62,7 +64,25 @@ def _shapes_gradients(written: WrittenBackward) -> bool:
             return True
         if isinstance(part, ast.Compare) and any(isinstance(one, _COMPARES) for one in part.ops):
             return True
-    return False
+    called = {last_name(one.func) for one in own_parts(written.definition) if isinstance(one, ast.Call)}
+    of_forward = own_parts(written.forward) if written.forward is not None else ()
+    return bool(called & _PRECONDITIONS) and called.isdisjoint(
+        _PRECONDITIONS & {last_name(one.func) for one in of_forward if isinstance(one, ast.Call)}
+    )
+
+
+def _is_given_for_backward(forward: Definition) -> bool:
+    """Whether a forward keeps an argument that it computes nothing with: another factor for the way back."""
+    context, *arguments = (one.arg for one in forward.args.args)
+    kept, read = set[int](), dict[str, list[int]]()
+    for part in own_parts(forward):
+        if isinstance(part, ast.Assign) and all(ast.unparse(one).startswith(f"{context}.") for one in part.targets):
+            kept.update(id(one) for one in ast.walk(part.value) if not isinstance(part.value, ast.Call))
+        elif isinstance(part, ast.Call) and ast.unparse(part.func) == f"{context}.save_for_backward":
+            kept.update(id(one) for one in ast.walk(part))
+        elif isinstance(part, ast.Name) and part.id in arguments:
+            read.setdefault(part.id, []).append(id(part))
+    return any(kept.issuperset(places) for places in read.values())
 
 
 def _lines_behind(written: WrittenBackward, position: int) -> Iterator[Lines]:
