@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from gradscope.frames.syntax_trees import parsed
+from gradscope.frames.syntax_trees import innermost, parsed
 
 _MISSPELT = frozenset(("grads", "gradient", "gradients", "gard", "grad_", "Grad"))
 
@@ -15,20 +15,14 @@ def set_in_place_of_grad(text: str) -> Iterator[tuple[int, str, str]]:
 
     None that the file reads anywhere, or has on ``self``: those have a meaning of the program's own.
     """
-    tree = parsed(text)
-    walked = list(ast.walk(tree)) if tree is not None else []
+    tree = parsed(text) if any(f".{name}" in text for name in _MISSPELT) else None
+    if tree is None:
+        return
+    walked = list(ast.walk(tree))
     attributes = [one for one in walked if isinstance(one, ast.Attribute) and one.attr in _MISSPELT]
     read = {one.attr for one in attributes if isinstance(one.ctx, ast.Load) or ast.unparse(one.value) == "self"}
     for node in walked:
         for target in node.targets if isinstance(node, ast.Assign) else ():
             if isinstance(target, ast.Attribute) and target.attr in _MISSPELT - read:
-                yield target.lineno, target.attr, _function_at(walked, target.lineno)
-
-
-def _function_at(walked: list[ast.AST], line: int) -> str:
-    around = [
-        one
-        for one in walked
-        if isinstance(one, (ast.FunctionDef, ast.AsyncFunctionDef)) and one.lineno <= line <= (one.end_lineno or 0)
-    ]
-    return max(around, key=lambda one: one.lineno).name if around else ""
+                around = innermost(tree, target.lineno, ast.FunctionDef, ast.AsyncFunctionDef)
+                yield target.lineno, target.attr, getattr(around, "name", "")

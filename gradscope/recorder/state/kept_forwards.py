@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dis import get_instructions, hasjabs, hasjrel
-from functools import cache
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet, ref
@@ -20,6 +18,7 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
 from gradscope.frames.frame_locals import reading_locals
+from gradscope.frames.rebound_arguments import holds_its_arguments
 from gradscope.recorder.places.code_owners import CodeOwners, Owner
 from gradscope.recorder.state.identity import Identity, Seen
 from gradscope.recorder.state.tensors_in import PLAIN, tensors_in
@@ -121,11 +120,10 @@ class KeptForward:
         if kind is None or len(self.steps) == _STEPS or self._calls[place] > _AGAIN:
             raise _NotKept
         if kind is Dependence.ALIAS:
-            slot = self._slot_of(tracked[0])
+            slot = self._slots[id(self._known_as(tracked[0]))]
             if slot not in self.arguments.values():
                 raise _NotKept  # (forward holds what it computed constant, and so may backward)
-            for one in results:
-                self._slots[id(one)] = slot  # type: ignore[assignment]
+            self._slots.update((id(one), slot) for one in results)
             self._known += results
             return
         if not all(tensor.dtype in _DTYPES for tensor in tensors_in(result)[:1]):
@@ -228,9 +226,8 @@ class KeptForwards:
             self.close()
         if forward is None or node is None:
             return
-        code = forward.f_code
         try:
-            if self._open is None and not self._begins(forward, code, node):
+            if self._open is None and not self._begins(forward, node):
                 return
             function = self._function_of(info)
             if function is None or self._open is None:
@@ -239,7 +236,9 @@ class KeptForwards:
         except _NotKept:
             self._open, self._given_up = None, ref(node)
 
-    def _begins(self, forward: FrameType, code: CodeType, node: Any) -> bool:
+    def _begins(self, forward: FrameType, node: Any) -> bool:
+        """Begin to keep an application, if it is one to be kept; whether it is."""
+        code = forward.f_code
         tries = self._tries.get(code, 0)
         if tries >= APPLICATIONS or self._owners.of(code) is not Owner.USER:
             return False
@@ -247,7 +246,7 @@ class KeptForwards:
             return False
         if self._given_up is not None and self._given_up() is node:
             return False
-        if not _holds_its_arguments(forward):
+        if not holds_its_arguments(forward):
             raise _NotKept
         self._tries[code] = tries + 1
         if (
@@ -303,27 +302,6 @@ class KeptForwards:
         except _NotKept:
             return
         self._done.append(kept)
-
-
-def _holds_its_arguments(forward: FrameType) -> bool:
-    """Whether the names of a forward's arguments still stand for what it was called with."""
-    code, at = forward.f_code, forward.f_lasti
-    stores, goes_back = _stores_of(code)
-    return not stores or (not goes_back and at < stores[0])
-
-
-@cache
-def _stores_of(code: CodeType) -> tuple[list[int], bool]:
-    """Where code gives its arguments other values (offsets of instructions), and whether it has a loop."""
-    arguments, stores, goes_back = set(code.co_varnames[: code.co_argcount]), list[int](), False
-    for one in get_instructions(code):
-        if one.opname.startswith(("STORE_FAST", "STORE_DEREF", "DELETE_FAST")):
-            named = one.argval if isinstance(one.argval, tuple) else (one.argval,)
-            if arguments.intersection(name for name in named if isinstance(name, str)):
-                stores.append(one.offset)
-        is_jump = one.opcode in hasjrel or one.opcode in hasjabs
-        goes_back = goes_back or (is_jump and isinstance(one.argval, int) and one.argval < one.offset)
-    return stores, goes_back
 
 
 def _copied_gradient(value: Any) -> Tensor | None:

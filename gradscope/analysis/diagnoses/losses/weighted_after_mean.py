@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.losses.weighted_means import FactorOfMean, factors_of_means, weighted_means
-from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.facts.losses.weighted_means import FactorOfMean, WeightedMean, factors_of_means, weighted_means
+from gradscope.analysis.report_model import Cause, Evidence
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -17,10 +17,6 @@ def _find(sources: Sources) -> Iterator[Finding]:
         line, product = index.op_line(found.averaged), index.op_line(found.product)
         weights = sources.names.at(found.weights, found.product)
         name = index.func(found.averaged)
-        causes = sources.cause("made", found.averaged)
-        if found.made_at is not None:
-            file, made = found.made_at
-            causes = [*causes, sources.cause_of_line("made", file, made, made, "")]
         is_loss = name.startswith("F.")
         there = "that line" if line == product else f"line {product}"
         yield sources.finding(
@@ -30,7 +26,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             "number again: each sample has the same part in the loss, whatever its weight is",
             op=found.product,
             tensors=[found.weights],
-            causes=causes,
+            causes=_averages(sources, found),
             evidence=[Evidence("ops", found.averaged), Evidence("ops", found.reduced)],
             advice="Keep one loss for each sample (reduction='none'), and take the mean after the product."
             if is_loss
@@ -43,10 +39,6 @@ def _find(sources: Sources) -> Iterator[Finding]:
 def _of_factor(sources: Sources, found: FactorOfMean) -> Finding:
     index = sources.index
     line, raised = index.op_line(found.averaged), index.op_line(found.raised)
-    causes = sources.cause("made", found.averaged)
-    if found.made_at is not None:
-        file, made = found.made_at
-        causes = [*causes, sources.cause_of_line("made", file, made, made, "")]
     where = "it" if line == raised else f"line {raised}"
     return sources.finding(
         f"Line {line}: {index.call_name(found.averaged)} makes one number of the losses of all samples",
@@ -54,10 +46,19 @@ def _of_factor(sources: Sources, found: FactorOfMean) -> Finding:
         f"{index.op_line(found.product)} weighs with what comes of it: one factor for all samples",
         op=found.product,
         tensors=index.tensors_made(found.averaged),
-        causes=[*causes, *sources.cause("used", found.raised)],
+        causes=[*_averages(sources, found), *sources.cause("used", found.raised)],
         evidence=[Evidence("ops", found.averaged), Evidence("ops", found.raised)],
         advice="Keep one loss for each sample (reduction='none'), and take the mean after the product.",
     )
+
+
+def _averages(sources: Sources, found: WeightedMean | FactorOfMean) -> list[Cause]:
+    """The call that averages, and the line that makes the module that does."""
+    causes = sources.cause("made", found.averaged)
+    if found.made_at is None:
+        return causes
+    file, line = found.made_at
+    return [*causes, sources.cause_of_line("made", file, line, line, "")]
 
 
 DIAGNOSIS = Diagnosis(

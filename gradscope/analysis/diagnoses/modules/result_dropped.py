@@ -16,7 +16,7 @@ from gradscope.analysis.facts.program.results_dropped import (
 )
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.without_effect.dropped_results import dropped_call
-from gradscope.frames.without_effect.dropped_updates import DroppedUpdate
+from gradscope.frames.without_effect.dropped_updates import DroppedUpdate, dropped_layers
 from gradscope.recording.rows import EventKind
 
 _FROM = "from_pretrained"
@@ -42,10 +42,17 @@ def _find(sources: Sources) -> Iterator[Finding]:
         )
     for dropped in updates_dropped(index):
         yield _update(sources, dropped)
-    if not any(event.detail.get("hook") in _LOOK_ON for event in sources.events.of(EventKind.HOOK)):
-        unreached = {tensor for tensor, is_reached in sources.gradients.leaves_reached.items() if not is_reached}
-        yield from (_layer(sources, layer) for layer in layers_dropped(index, unreached))
+    yield from _layers(sources)
     yield from _tables(sources)
+
+
+def _layers(sources: Sources) -> Iterator[Finding]:
+    """One finding for each statement that drops what a layer gives, where no hook may take it."""
+    texts = (file.text for file in sources.index.recording.files if file.is_user)
+    hooks = sources.events.of(EventKind.HOOK)
+    if any(map(dropped_layers, texts)) and not any(hook.detail.get("hook") in _LOOK_ON for hook in hooks):
+        unreached = {tensor for tensor, is_reached in sources.gradients.leaves_reached.items() if not is_reached}
+        yield from (_layer(sources, layer) for layer in layers_dropped(sources.index, unreached))
 
 
 def _tables(sources: Sources) -> Iterator[Finding]:

@@ -59,16 +59,16 @@ def gradients_apart(events: Events, written: WrittenBackward, node: str) -> list
 
 
 def _shapes_gradients(written: WrittenBackward) -> bool:
-    for part in own_parts(written.definition):
-        if isinstance(part, ast.Call) and last_name(part.func) in _SHAPING:
-            return True
-        if isinstance(part, ast.Compare) and any(isinstance(one, _COMPARES) for one in part.ops):
-            return True
-    called = {last_name(one.func) for one in own_parts(written.definition) if isinstance(one, ast.Call)}
-    of_forward = own_parts(written.forward) if written.forward is not None else ()
-    return bool(called & _PRECONDITIONS) and called.isdisjoint(
-        _PRECONDITIONS & {last_name(one.func) for one in of_forward if isinstance(one, ast.Call)}
-    )
+    compares = (one for one in own_parts(written.definition) if isinstance(one, ast.Compare))
+    if any(isinstance(one, _COMPARES) for part in compares for one in part.ops):
+        return True
+    called = _called(written.definition)
+    of_forward = _called(written.forward) if written.forward is not None else set()
+    return bool(called & _SHAPING or (called & _PRECONDITIONS and not called & _PRECONDITIONS & of_forward))
+
+
+def _called(definition: Definition) -> set[str]:
+    return {last_name(part.func) for part in own_parts(definition) if isinstance(part, ast.Call)}
 
 
 def _is_given_for_backward(forward: Definition) -> bool:

@@ -73,37 +73,38 @@ class WeightedMean(NamedTuple):
 def weighted_means(index: Index, passes: Passes) -> Iterator[WeightedMean]:
     """The last one of each statement that multiplies, of those that a backward pass came through."""
     found = dict[int, WeightedMean]()
-    recording, layout_of = index.recording, index.recording.tensors.column("layout")
-    numbers = {number for number, layout in enumerate(recording.layouts) if recording.text(layout.shape) == "()"}
-    taking = {op for op, tensor in zip(index.uses.keys, index.uses.values, strict=True) if layout_of[tensor] in numbers}
-    for op in filter(taking.__contains__, index.calls_of_methods(_PRODUCT)):
-        weighted = _weighted(index, passes, op)
+    for op in _products_of_numbers(index, passes):
+        weighted = _weighted(index, op)
         if weighted is not None:
             found[index.op_statement[op]] = weighted
     yield from found.values()
 
 
+def _products_of_numbers(index: Index, passes: Passes) -> Iterator[int]:
+    """Products of two tensors, one of them a number at least, that a backward pass came through."""
+    recording, tensors = index.recording, index.recording.tensors
+    layout_of, nodes = tensors.column("layout"), tensors.column("node")
+    numbers = {number for number, layout in enumerate(recording.layouts) if recording.text(layout.shape) == "()"}
+    taking = {op for op, tensor in zip(index.uses.keys, index.uses.values, strict=True) if layout_of[tensor] in numbers}
+    for op in filter(taking.__contains__, index.calls_of_methods(_PRODUCT)):
+        made = index.tensors_made(op)
+        node = nodes[made[0]] if len(made) == 1 and len(index.uses.of(op)) == 2 else -1
+        if node >= 0 and passes.first_walked_at[node] >= 0:
+            yield op
+
+
 def factors_of_means(index: Index, passes: Passes) -> Iterator[FactorOfMean]:
     """The last one of each statement that multiplies, of those that a backward pass came through: a focal loss."""
     found = dict[int, FactorOfMean]()
-    nodes = index.recording.tensors.column("node")
     losses = [op for op in index.calls_of(_LIKELIHOODS.__contains__) if _is_number(index, op)]
-    for op in index.calls_of_methods(_PRODUCT) if losses else ():
-        taken, made = list(index.uses.of(op)), index.tensors_made(op)
-        if len(taken) != 2 or len(made) != 1 or nodes[made[0]] < 0 or passes.first_walked_at[nodes[made[0]]] < 0:
-            continue
+    for op in _products_of_numbers(index, passes) if losses else ():
+        taken = list(index.uses.of(op))
         for loss, factor in (taken, taken[::-1]):
             averaged, raised = _likelihood(index, loss)
             of_factor, exponential = _likelihood(index, factor)
-            if (
-                averaged >= 0
-                and averaged == of_factor
-                and raised < 0 <= exponential
-                and _is_of_several(index, averaged)
-            ):
-                is_below = bool(index.recording.ops.column("flags")[averaged] & BELOW)
-                made_at = only_module(index, _MODULES[index.func(averaged)]) if is_below else None
-                found[index.op_statement[op]] = FactorOfMean(averaged, op, exponential, made_at)
+            is_of_it = averaged >= 0 and averaged == of_factor and raised < 0 <= exponential
+            if is_of_it and _sizes(_shape(index, _averaged_over(index, averaged))):
+                found[index.op_statement[op]] = FactorOfMean(averaged, op, exponential, _made_at(index, averaged))
     yield from found.values()
 
 
@@ -123,16 +124,20 @@ def _likelihood(index: Index, number: int) -> tuple[int, int]:
     return -1, -1
 
 
-def _is_of_several(index: Index, averaged: int) -> bool:
-    taken = list(index.uses.of(averaged))
-    of = taken[1] if index.func(averaged) in _BY_TARGET and len(taken) > 1 else taken[0]
-    return bool(_sizes(_shape(index, of)))
+def _averaged_over(index: Index, loss: int) -> int:
+    """The tensor for each of whose elements a loss has one number, before it averages."""
+    taken = list(index.uses.of(loss))
+    return taken[1] if index.func(loss) in _BY_TARGET and len(taken) > 1 else taken[0]
 
 
-def _weighted(index: Index, passes: Passes, op: int) -> WeightedMean | None:
+def _made_at(index: Index, averaged: int) -> tuple[int, int] | None:
+    """See :attr:`WeightedMean.made_at`."""
+    is_below = bool(index.recording.ops.column("flags")[averaged] & BELOW)
+    return only_module(index, _MODULES.get(index.func(averaged), "")) if is_below else None
+
+
+def _weighted(index: Index, op: int) -> WeightedMean | None:
     nodes, taken, made = index.recording.tensors.column("node"), list(index.uses.of(op)), index.tensors_made(op)
-    if len(taken) != 2 or len(made) != 1 or nodes[made[0]] < 0 or passes.first_walked_at[nodes[made[0]]] < 0:
-        return None
     for number, weights in (taken, taken[::-1]):
         shape = _shape(index, weights)
         if nodes[weights] >= 0 or shape in ("()", "(1,)") or index.requires_grad(weights, op):
@@ -141,9 +146,7 @@ def _weighted(index: Index, passes: Passes, op: int) -> WeightedMean | None:
         users = [one for one in index.users.of(made[0]) if 0 <= one < index.op_count]
         reduced = [one for one in users if index.method(one) in _REDUCES and _is_number(index, one)]
         if averaged >= 0 and reduced and _shape(index, made[0]) == shape and len(users) == len(reduced):
-            is_below = bool(index.recording.ops.column("flags")[averaged] & BELOW)
-            made_at = only_module(index, _MODULES.get(index.func(averaged), "")) if is_below else None
-            return WeightedMean(averaged, op, reduced[0], weights, shape, made_at)
+            return WeightedMean(averaged, op, reduced[0], weights, shape, _made_at(index, averaged))
     return None
 
 
@@ -161,8 +164,7 @@ def _averaged(index: Index, number: int, shape: str) -> int:
         if not taken:
             return -1
         if func in _MODULES:
-            of = taken[1] if func in _BY_TARGET and len(taken) > 1 else taken[0]
-            return op if _same_count(_shape(index, of), shape) else -1
+            return op if _same_count(_shape(index, _averaged_over(index, op)), shape) else -1
         if index.method(op) in _REDUCES:
             return op if _same_count(_shape(index, taken[0]), shape) else -1
         if func.rpartition(".")[2] not in _NUMBERS or len(taken) != 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Set
 from typing import NamedTuple
 
 from gradscope.analysis.index import Index
@@ -125,7 +125,7 @@ class LayerDropped(NamedTuple):
     """Those of the layer."""
 
 
-def layers_dropped(index: Index, unreached: Collection[int]) -> Iterator[LayerDropped]:
+def layers_dropped(index: Index, unreached: Set[int]) -> Iterator[LayerDropped]:
     """One for each such statement of a layer of torch's own whose weights no backward pass reached.
 
     Args:
@@ -141,13 +141,11 @@ def layers_dropped(index: Index, unreached: Collection[int]) -> Iterator[LayerDr
                 yield found
 
 
-def _layer_in_vain(
-    index: Index, statement: int, layer: str, owner: str, unreached: Collection[int]
-) -> LayerDropped | None:
+def _layer_in_vain(index: Index, statement: int, layer: str, owner: str, unreached: Set[int]) -> LayerDropped | None:
     ops = [op for op, other in enumerate(index.op_statement) if other == statement]
     made = {tensor for op in ops for tensor in index.tensors_made(op)}
     weights = {tensor for op in ops for tensor in index.uses.of(op) if index.is_leaf_with_grad(tensor, op)}
-    if not made or not weights or not weights <= set(unreached) or any(len(index.results.of(op)) for op in ops):
+    if not made or not weights or not weights <= unreached or any(len(index.results.of(op)) for op in ops):
         return None  # (what changes statistics may be called for these)
     if any(index.op_statement[user] != statement for tensor in made for user in index.users.of(tensor)):
         return None
